@@ -1,0 +1,1 @@
+"""Backbones: two towers that turn images and captions into features of one joint space."""

@@ -1,0 +1,134 @@
+"""The contract of a backbone: features, inputs, and the module that joins them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from rsbench.backbones.card import BackboneCard
+from rsbench.data.dataset import Dataset
+from rsbench.progress import Progress, silent
+
+CONTENT, SPECIAL, PAD = 0, 1, 2
+"""Kinds of tokens: a word or patch, a class/start/end token, padding."""
+
+
+@dataclass
+class Features:
+    """Features of B images or texts in the joint space.
+
+    Attributes:
+        pooled: ``[B, D]``, not normalised.
+        tokens: ``[B, L, D]`` or None.
+        kind: int8 ``[B, L]``, ``CONTENT``, ``SPECIAL`` or ``PAD``; None without tokens.
+        hidden: tower output ``[B, L, W]`` before projection where the tower has it.
+    """
+
+    pooled: Tensor
+    tokens: Tensor | None = None
+    kind: Tensor | None = None
+    hidden: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.pooled.shape[0]
+
+    def __getitem__(self, rows: slice | Tensor) -> Features:
+        return self.map(lambda t: t[rows])
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> Features:
+        """Apply a function to every tensor that is there."""
+        parts = (self.pooled, self.tokens, self.kind, self.hidden)
+        pooled, tokens, kind, hidden = (None if t is None else fn(t) for t in parts)
+        assert pooled is not None
+        return Features(pooled, tokens, kind, hidden)
+
+
+def concatenate(parts: list[Features]) -> Features:
+    """Join features of consecutive blocks along the first axis."""
+
+    def join(name: str) -> Tensor | None:
+        tensors = [getattr(p, name) for p in parts]
+        return None if tensors[0] is None else torch.cat(tensors)
+
+    pooled = join("pooled")
+    assert pooled is not None
+    return Features(pooled, join("tokens"), join("kind"), join("hidden"))
+
+
+Fields = Mapping[str, Tensor]
+
+
+@dataclass
+class Inputs:
+    """What a backbone's towers read, for a whole dataset.
+
+    Attributes:
+        image: tensors whose first axis is the image id (pixels of the store, or cached features).
+        text: tensors whose first axis is the row in ``Dataset.texts`` (token ids, or cached features).
+    """
+
+    image: Fields
+    text: Fields
+
+    def images(self, ids: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """Rows of some images on a device."""
+        return {k: v.index_select(0, ids).to(device, non_blocking=True) for k, v in self.image.items()}
+
+    def texts(self, ids: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """Rows of some distinct texts on a device."""
+        return {k: v.index_select(0, ids).to(device, non_blocking=True) for k, v in self.text.items()}
+
+
+class Backbone(nn.Module, ABC):
+    """Two towers over one joint space of ``dim`` dimensions.
+
+    Life of a backbone: construct -> ``fit`` on the training part -> ``inputs`` for any dataset ->
+    ``encode_image`` / ``encode_text`` on rows of those inputs. Everything ``fit`` learns (feature statistics,
+    word vectors, vocabularies) lives in buffers, so that a checkpoint alone can encode another dataset.
+    The constructor takes ``(tuning, weights, seed, **card.params)`` and allocates every parameter and buffer at
+    its final shape or lets ``load_state_dict`` resize it.
+    """
+
+    card: ClassVar[BackboneCard]
+    dim: int
+    tuning: str
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What this backbone gives with its tuning."""
+        return self.card.capabilities[self.tuning]
+
+    def fit(self, dataset: Dataset, split: str, cache: Path, progress: Progress = silent) -> None:
+        """Learn statistics from the training images and their own captions (never from the noisy pairs)."""
+        del dataset, split, cache, progress
+
+    @abstractmethod
+    def inputs(
+        self, dataset: Dataset, cache: Path, tokens: bool = False, progress: Progress = silent
+    ) -> Inputs:
+        """Build or load what the towers read.
+
+        Args:
+            dataset: the dataset, whole.
+            cache: folder of feature caches, keyed by content hash.
+            tokens: whether the method needs token features.
+            progress: called while features are computed.
+        """
+
+    @abstractmethod
+    def encode_image(self, x: Fields) -> Features:
+        """Features of rows of ``Inputs.image``."""
+
+    @abstractmethod
+    def encode_text(self, x: Fields) -> Features:
+        """Features of rows of ``Inputs.text``."""
+
+    def facts(self) -> dict[str, Any]:
+        """What a result records of it, for example a weights hash."""
+        return {}

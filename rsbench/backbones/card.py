@@ -1,0 +1,37 @@
+"""What is known of a backbone before torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class BackboneCard:
+    """A backbone's facts and defaults. Raise ``revision`` when its numbers change.
+
+    Attributes:
+        target: ``module:Class`` of the torch module.
+        capabilities: tuning -> what it gives beyond pooled vectors: ``tokens``, ``hidden``, ``blocks``.
+            The first tuning is the default.
+        weights: kinds of weights accepted: ``bundled``, ``hub``, ``random``, or a local path where ``path`` is listed.
+            The first is the default.
+        params: settable fields with defaults; checked by ``--set backbone.NAME=VALUE``.
+        warning: printed and recorded whenever it is used (for example a known leakage).
+    """
+
+    name: str
+    title: str
+    target: str
+    capabilities: Mapping[str, frozenset[str]]
+    weights: tuple[str, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    warning: str = ""
+    revision: int = 1
+
+    @property
+    def default_tuning(self) -> str:
+        """The tuning used when neither the user nor the dataset names one."""
+        return next(iter(self.capabilities))

@@ -1,0 +1,111 @@
+"""``tiny``: a small dual encoder in plain torch, trained end to end; for tests and smoke runs."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rsbench.backbones.base import CONTENT, PAD, Backbone, Features, Fields, Inputs
+from rsbench.backbones.cards import TINY
+from rsbench.backbones.pixels import HALF, as_tensor, prepare
+from rsbench.backbones.seeded import seeded_init
+from rsbench.data.dataset import Dataset
+from rsbench.progress import Progress, silent
+
+_PADDING, _UNKNOWN = 0, 1
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+class Tiny(Backbone):
+    """Three strided convolutions give a map of regions, a GRU gives states of words; pooled = mean of the tokens.
+
+    The vocabulary holds the commonest words of the training captions as 48-bit hashes in a buffer, so that a
+    checkpoint carries it; other words share one entry.
+
+    Args:
+        tuning: ``full``.
+        weights: ``random``.
+        seed: of the initialisation.
+        size: side in pixels at which images are read, a multiple of 8.
+        width: channels of the first convolution.
+        dim: of the joint space.
+        words: of a caption that are read, at most.
+        vocabulary: number of words known.
+    """
+
+    card = TINY
+    vocabulary: Tensor
+
+    def __init__(
+        self, tuning: str, weights: str, seed: int, *, size: int, width: int, dim: int, words: int, vocabulary: int
+    ) -> None:
+        super().__init__()
+        self.tuning, self.weights, self.dim, self.size, self.words = tuning, weights, dim, size, words
+        self.register_buffer("vocabulary", torch.full((vocabulary,), -1, dtype=torch.int64))
+        with seeded_init(seed):
+            self.image_tower = nn.Sequential(_stage(3, width), _stage(width, 2 * width), _stage(2 * width, 2 * width))
+            self.embedding = nn.Embedding(vocabulary + 2, 2 * width, padding_idx=_PADDING)
+            self.text_tower = nn.GRU(2 * width, 2 * width, batch_first=True)
+            self.image_head, self.text_head = nn.Linear(2 * width, dim), nn.Linear(2 * width, dim)
+
+    def fit(self, dataset: Dataset, split: str, cache: Path, progress: Progress = silent) -> None:
+        """Learn the vocabulary from the captions of the training images."""
+        del cache, progress
+        own = np.flatnonzero(np.isin(dataset.caption_image, dataset.part(split, "train")))
+        counts = Counter(word for i in own for word in _words(dataset.captions[i]))
+        ranked = sorted(counts, key=lambda w: (-counts[w], w))[: len(self.vocabulary)]
+        self.vocabulary.fill_(-1)[: len(ranked)] = torch.tensor([_hash(w) for w in ranked], dtype=torch.int64)
+
+    def inputs(self, dataset: Dataset, cache: Path, tokens: bool = False, progress: Progress = silent) -> Inputs:
+        """Pixels of the store, and word ids of every distinct text."""
+        del cache, tokens, progress
+        return Inputs({"pixels": as_tensor(dataset.images)}, {"ids": self._ids(dataset.texts)})
+
+    def encode_image(self, x: Fields) -> Features:
+        """Features of uint8 ``pixels [B, H, W, 3]``; ``(size / 8)`` squared tokens."""
+        hidden = self.image_tower(prepare(x["pixels"], self.size, *HALF, mode="bilinear")).flatten(2).transpose(1, 2)
+        tokens = self.image_head(hidden)
+        kind = torch.zeros(tokens.shape[:2], dtype=torch.int8, device=tokens.device)
+        return Features(tokens.mean(dim=1), tokens, kind, hidden)
+
+    def encode_text(self, x: Fields) -> Features:
+        """Features of word ids ``ids [B, words]``."""
+        shown = x["ids"] != _PADDING
+        hidden, _ = self.text_tower(self.embedding(x["ids"]))
+        tokens = self.text_head(hidden)
+        weight = shown[..., None].to(tokens.dtype)
+        pooled = (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+        kind = torch.where(shown, CONTENT, PAD).to(torch.int8)
+        return Features(pooled, tokens, kind, hidden)
+
+    def _ids(self, texts: Sequence[str]) -> Tensor:
+        """int64 ``[n, words]``; 0 pads, 1 stands for unknown words."""
+        known = {h: i + 2 for i, h in enumerate(self.vocabulary.tolist()) if h >= 0}
+        ids = torch.full((len(texts), self.words), _PADDING, dtype=torch.int64)
+        for row, text in enumerate(texts):
+            found = [known.get(_hash(w), _UNKNOWN) for w in _words(text)[: self.words]] or [_UNKNOWN]
+            ids[row, : len(found)] = torch.tensor(found)
+        return ids
+
+
+def _stage(inside: int, outside: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inside, outside, 3, stride=2, padding=1), nn.GroupNorm(4, outside), nn.ReLU(inplace=True)
+    )
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _hash(word: str) -> int:
+    """48 bits that are the same in every process."""
+    raw = word.encode()
+    return zlib.crc32(raw) << 16 | zlib.adler32(raw) & 0xFFFF

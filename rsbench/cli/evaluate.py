@@ -1,0 +1,61 @@
+"""``rsbench eval``: score finished runs, on their own or another dataset."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rsbench.cli.console import console, errors, progress_bar
+
+OVERLAP = {frozenset({"rsitmd", "rsicd"}), frozenset({"rsitmd", "rsicd-2k"})}
+"""Datasets that share pictures: RSITMD was partly made from RSICD's."""
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; several are averaged.")],
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Another dataset (zero-shot).")] = None,
+    split: Annotated[str | None, typer.Option(help="Split scheme; default: the run's, else the dataset's.")] = None,
+    part: Annotated[str, typer.Option(help="Part: val or test (train for a look at memorisation).")] = "test",
+    folds: Annotated[int, typer.Option(help="Average over this many folds of the part (COCO 1K: 5).")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    root: Annotated[Path | None, typer.Option(help="Data folder; default: $RSBENCH_DATA, else ~/.cache/rsbench.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score the best weights of finished runs again, on their own dataset or another one.
+
+    rsbench eval results/0123456789abcdef --dataset rsicd
+    """
+    from rsbench.data.root import data_root
+    from rsbench.experiment.evaluate import evaluate_run
+
+    with progress_bar() as progress:
+        rows = [evaluate_run(r, data_root(root), dataset, split, part, folds, device, progress) for r in runs]
+    for trained, scored in {(row["trained_on"], row["dataset"]) for row in rows}:
+        if frozenset({trained, scored}) in OVERLAP:
+            errors.print(
+                f"warning: {trained} and {scored} share pictures (at least 512 of RSICD's 1,093 test images occur in RSITMD); "
+                "these figures are no clean zero-shot result",
+                soft_wrap=True,
+            )
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    _print(rows)
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    names = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "mr", "rsum", "i2t_medr", "t2i_medr")
+    table = Table("run", "method", "dataset", *names, box=None)
+    for row in rows:
+        table.add_row(row["run"], row["method"], row["dataset"], *(f"{row['metrics'][n]:.2f}" for n in names))
+    if len(rows) > 1:
+        columns = [[row["metrics"][n] for row in rows] for n in names]
+        table.add_row("mean", "", "", *(f"{statistics.mean(c):.2f}" for c in columns))
+        table.add_row("± (n-1)", "", "", *(f"{statistics.stdev(c):.2f}" for c in columns))
+    console.print(table)

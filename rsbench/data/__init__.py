@@ -1,0 +1,1 @@
+"""Datasets: cards, the packed store, and how raw files become one."""

@@ -1,0 +1,61 @@
+"""What is known of a dataset before any of its files is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file at a public location.
+
+    Attributes:
+        url: http(s) address.
+        filename: name under which it is kept.
+        size: bytes, where known.
+        sha256: hex digest, where known.
+    """
+
+    url: str
+    filename: str
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """A dataset's facts and defaults. Raise ``revision`` when its numbers change.
+
+    Attributes:
+        reader: ``module:function`` that reads the raw files (see ``rsbench.data.sets``).
+        image_size: side in pixels of the square images in the packed store.
+        splits: the schemes it has; the first is the default.
+        official_rates: split -> noise rates of published noise lists.
+        base: a packed dataset of which this one is a seeded subset.
+        generated: its reader makes it from nothing, so it is packed on first use.
+        counts: (images, captions) of the complete dataset, where known.
+    """
+
+    name: str
+    title: str
+    reader: str
+    image_size: int
+    splits: tuple[str, ...]
+    backbone: str
+    tuning: str
+    official_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    assets: tuple[Asset, ...] = ()
+    base: str | None = None
+    generated: bool = False
+    counts: tuple[int, int] | None = None
+    licence: str = "not stated"
+    paper: str = ""
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    revision: int = 1
+
+    @property
+    def default_split(self) -> str:
+        """The split used when none is named."""
+        return self.splits[0]

@@ -1,0 +1,16 @@
+"""Where prepared data lives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def data_root(path: Path | None = None) -> Path:
+    """The data root: the argument, else ``RSBENCH_DATA``, else ``~/.cache/rsbench``.
+
+    Below it: ``datasets/<name>/`` (packed stores), ``features/`` (caches), ``noise/`` (imported indices),
+    ``downloads/`` and the file ``last_prepared``.
+    """
+    given = path or os.environ.get("RSBENCH_DATA") or Path("~/.cache/rsbench")
+    return Path(given).expanduser().absolute()

@@ -1,0 +1,1 @@
+"""Experiments: what one run is, the plan of many, and how they are launched."""

@@ -1,0 +1,1 @@
+"""Launchers: one function each, ``launch(jobs, options, slots, notify) -> iterator of outcomes``."""

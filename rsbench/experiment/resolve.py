@@ -1,0 +1,213 @@
+"""From a request to fully resolved specs: every default filled in, every name checked. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rsbench.backbones.resolve import resolve_backbone
+from rsbench.backbones.card import BackboneCard
+from rsbench.data.card import DatasetCard
+from rsbench.data.dataset import Dataset
+from rsbench.data.lifecycle import last_prepared, open_dataset
+from rsbench.errors import UnknownNameError, UsageError
+from rsbench.experiment.request import Request, field_names
+from rsbench.experiment.spec import RunSpec
+from rsbench.methods.build import card_digest, check_needs, load_card, resolve_params
+from rsbench.methods.card import MethodCard
+from rsbench.noise.index import NoiseSpec
+from rsbench.noise.make import make_index, resolve_source
+from rsbench.progress import Progress, silent
+from rsbench.registry import DATASETS, NOISE_KINDS
+from rsbench.training.recipe import COMMON_FULL, COMMON_HEADS, Recipe
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def resolve(request: Request, root: Path, progress: Progress = silent) -> list[RunSpec]:
+    """Expand a request into specs, in the order dataset, rate, method, settings, seed.
+
+    Raises:
+        RsbenchError: a name, field, value or combination that cannot run; before any work starts.
+    """
+    if request.precision not in PRECISIONS:
+        raise UsageError(f"--precision '{request.precision}' is unknown; use one of {', '.join(PRECISIONS)}")
+    if request.recipe not in ("common", "paper"):
+        raise UsageError(f"--recipe '{request.recipe}' is unknown; use common or paper")
+    NOISE_KINDS.entry(request.kind)
+    specs: dict[str, RunSpec] = {}
+    for name in request.datasets or (last_prepared(root) or "toy",):
+        card = DATASETS.load(name)
+        dataset = open_dataset(name, root, progress)
+        split = request.split or card.default_split
+        for part in ("train", "val"):
+            dataset.part(split, part)
+        for rate in request.rates:
+            for method in request.methods:
+                for settings in request.combinations():
+                    for seed in request.seeds:
+                        spec = _resolve_one(request, root, card, dataset, split, rate, method, settings, seed)
+                        specs[spec.hash] = spec
+    return list(specs.values())
+
+
+def _resolve_one(
+    request: Request,
+    root: Path,
+    card: DatasetCard,
+    dataset: Dataset,
+    split: str,
+    rate: float,
+    method: str,
+    settings: Mapping[str, str],
+    seed: int,
+) -> RunSpec:
+    name, variant = split_variant(method)
+    method_card = load_card(name)
+    backbone_name = request.backbone or card.backbone
+    own_tuning = card.tuning if backbone_name == card.backbone else ""
+    backbone, tuning, weights, backbone_params = resolve_backbone(
+        backbone_name, request.tuning or own_tuning, request.weights or "", _scope(settings, "backbone")
+    )
+    check_needs(method_card, backbone_name, tuning, backbone.capabilities[tuning])
+    noise = _noise_spec(request, card, split, rate, seed)
+    tuned = _tuned(request, card.name, backbone_name, tuning, name)
+    fixed = method_card.variants.get(variant, {})
+    params = {**{k: v for k, v in tuned.items() if k not in fixed}, **_scope(settings, "method")}
+    return RunSpec(
+        dataset=card.name,
+        split=split,
+        noise=noise,
+        backbone=backbone_name,
+        tuning=tuning,
+        weights=weights,
+        method=name,
+        variant=variant,
+        recipe=_recipe(request, method_card, tuning, _scope(settings, "recipe")),
+        seed=seed,
+        params=resolve_params(method_card, variant, params),
+        backbone_params=backbone_params,
+        precision="fp32" if request.precision == "auto" else request.precision,
+        held_out=request.held_out,
+        fingerprint=dataset.fingerprint,
+        noise_sha256=noise_digest(dataset, split, noise, root),
+        revisions=_revisions(name, method_card, backbone, card),
+    )
+
+
+def split_variant(method: str) -> tuple[str, str]:
+    """``srem:u+w`` is method and variant; ``file.py:Class`` is a user's own method."""
+    if ".py" in method:
+        return method, "full"
+    name, _, variant = method.partition(":")
+    return name, variant or "full"
+
+
+def _scope(settings: Mapping[str, str], scope: str) -> dict[str, str]:
+    return {k.partition(".")[2]: v for k, v in settings.items() if k.startswith(scope + ".")}
+
+
+def _noise_spec(request: Request, card: DatasetCard, split: str, rate: float, seed: int) -> NoiseSpec:
+    if rate == 0 or request.kind == "none":
+        if rate > 0:
+            raise UsageError(f"--noise {rate} with --noise-kind none contradict each other; drop one of them")
+        return NoiseSpec(kind="none", unit="caption", rate=0.0, source="generated", seed=0)
+    source = resolve_source(card, split, request.kind, request.unit, rate, request.source)
+    if request.noise_seed == "per-run":
+        if source == "official":
+            raise UsageError("an official noise list has one seed; use --noise-source generated with --noise-seed per-run")
+        return NoiseSpec(request.kind, request.unit, rate, source, seed)
+    try:
+        noise_seed = int(request.noise_seed)
+    except ValueError:
+        raise UsageError(f"--noise-seed '{request.noise_seed}' is neither a whole number nor per-run") from None
+    if noise_seed < 0:
+        raise UsageError(f"--noise-seed {noise_seed} is negative; give 0 or more, or per-run")
+    return NoiseSpec(request.kind, request.unit, rate, source, noise_seed)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(key: tuple[str, str], spec: NoiseSpec, root: Path, dataset: _Same) -> str:
+    return make_index(dataset.value, key[1], spec, root).sha256
+
+
+@dataclasses.dataclass(frozen=True)
+class _Same:
+    """Hides a dataset from the cache key: the fingerprint beside it says what it is."""
+
+    value: Dataset = dataclasses.field(compare=False)
+
+
+def noise_digest(dataset: Dataset, split: str, spec: NoiseSpec, root: Path) -> str:
+    """sha256 of the noise index of a spec, made once per process."""
+    return _digest((dataset.fingerprint, split), spec, root, _Same(dataset))
+
+
+def _recipe(request: Request, card: MethodCard, tuning: str, settings: Mapping[str, str]) -> Recipe:
+    base = COMMON_HEADS if tuning == "heads" else COMMON_FULL
+    if request.recipe == "paper":
+        if not card.paper_recipe:
+            raise UsageError(f"method '{card.name}' has no published recipe; use --recipe common")
+        base = Recipe(name="paper", **{k: v for k, v in card.paper_recipe.items() if k != "name"})
+    return dataclasses.replace(base, **_cast_fields(Recipe, base, settings, "recipe"))
+
+
+def _cast_fields(kind: type, base: object, settings: Mapping[str, str], scope: str) -> dict[str, Any]:
+    return {name: cast(getattr_checked(kind, base, name, scope), value, f"{scope}.{name}") for name, value in settings.items()}
+
+
+def getattr_checked(kind: type, base: object, name: str, scope: str) -> Any:
+    """Value of a known field.
+
+    Raises:
+        UnknownNameError: with the nearest fields.
+    """
+    if name not in field_names(kind):
+        raise UnknownNameError(f"{scope} field", name, field_names(kind))
+    return getattr(base, name)
+
+
+def cast(like: Any, text: str, name: str) -> Any:
+    """A typed value from text, of the type of an existing one.
+
+    Raises:
+        UsageError: it does not fit.
+    """
+    try:
+        if isinstance(like, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(like, tuple):
+            return tuple(int(v) for v in text.split("+"))
+        return type(like)(text)
+    except (KeyError, ValueError):
+        wanted = "true or false" if isinstance(like, bool) else type(like).__name__
+        raise UsageError(f"--set {name}={text}: expected {wanted}, such as {name}={like}") from None
+
+
+def _revisions(name: str, method: MethodCard, backbone: BackboneCard, dataset: DatasetCard) -> dict[str, Any]:
+    found: dict[str, Any] = {"method": method.revision, "backbone": backbone.revision, "dataset": dataset.revision}
+    digest = card_digest(name)
+    if digest is not None:
+        found["method_file"] = digest
+    return found
+
+
+@functools.cache
+def tuned_table() -> list[dict[str, Any]]:
+    """Rows of ``tuned.toml``: what the common recipe's search on validation chose."""
+    text = files("rsbench.experiment").joinpath("tuned.toml").read_text(encoding="utf-8")
+    return list(tomllib.loads(text).get("chosen", []))
+
+
+def _tuned(request: Request, dataset: str, backbone: str, tuning: str, method: str) -> dict[str, Any]:
+    """Searched hyper-parameters of a method under the common recipe; empty where nothing was searched."""
+    if request.recipe != "common" or not request.tuned:
+        return {}
+    wanted = {"dataset": dataset, "backbone": backbone, "tuning": tuning, "method": method}
+    rows = [r for r in tuned_table() if all(r[k] == v for k, v in wanted.items())]
+    return dict(rows[0]["params"]) if rows else {}

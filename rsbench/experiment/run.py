@@ -1,0 +1,283 @@
+"""One run from spec to result."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsbench.backbones.base import Backbone, Inputs
+from rsbench.backbones.build import build_backbone
+from rsbench.data.dataset import Dataset
+from rsbench.data.lifecycle import open_dataset
+from rsbench.data.report import t2i_bound
+from rsbench.errors import BusyError, ResultError, RsbenchError
+from rsbench.evaluation.detection import detection
+from rsbench.experiment.environment import environment
+from rsbench.experiment.spec import RunSpec
+from rsbench.methods.base import Method, Setup
+from rsbench.methods.build import build_method, load_card
+from rsbench.noise.index import NoiseIndex, mismatched_pairs, realised
+from rsbench.noise.make import make_index
+from rsbench.progress import Progress, silent
+from rsbench.results.schema import SCHEMA_VERSION, Metrics, Result
+from rsbench.results.store import RunFolder, write_json
+from rsbench.seeding import derive_seed
+from rsbench.training.checkpoint import write_tensors
+from rsbench.training.device import choose_device
+from rsbench.training.loop import Hooks, Tick, Trainer
+from rsbench.training.pairs import TrainingPairs
+from rsbench.training.scoring import retrieval, score_part
+
+TickFn = Callable[[Tick], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out; nothing here changes its numbers on CPU.
+
+    Attributes:
+        root: data folder.
+        out: results folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        keep_weights: keep the best weights for ``rsbench eval``.
+        restart: forget what is there.
+    """
+
+    root: Path
+    out: Path
+    device: str = "auto"
+    keep_weights: bool = True
+    restart: bool = False
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What runs on the same data and backbone share: kept warm in a worker process."""
+
+    dataset: Dataset
+    template: Backbone
+    inputs: Inputs
+
+
+@functools.lru_cache(maxsize=2)
+def _materials(key: str, root: Path, progress: Progress) -> Materials:
+    what = json.loads(key)
+    dataset = open_dataset(what["dataset"], root, progress)
+    backbone = build_backbone(what["backbone"], what["tuning"], what["weights"], what["backbone_params"], seed=0)
+    cache = root / "features"
+    backbone.fit(dataset, what["split"], cache, progress)
+    inputs = backbone.inputs(dataset, cache, tokens=what["tokens"], progress=progress)
+    return Materials(dataset, backbone, inputs)
+
+
+def materials(spec: RunSpec, root: Path, progress: Progress = silent) -> Materials:
+    """Dataset, fitted buffers and inputs of a spec; computed once per process, features once per machine."""
+    what = {
+        "dataset": spec.dataset,
+        "split": spec.split,
+        "backbone": spec.backbone,
+        "tuning": spec.tuning,
+        "weights": spec.weights,
+        "backbone_params": dict(spec.backbone_params),
+        "tokens": "tokens" in load_card(spec.method).needs,
+    }
+    return _materials(json.dumps(what, sort_keys=True), root, progress)
+
+
+def fitted_backbone(spec: RunSpec, template: Backbone, seed: int) -> Backbone:
+    """A backbone with the initialisation of a seed and the fitted statistics (buffers) of a template."""
+    backbone = build_backbone(spec.backbone, spec.tuning, spec.weights, dict(spec.backbone_params), seed)
+    for module, fitted in zip(backbone.modules(), template.modules(), strict=True):
+        for name, buffer in fitted._buffers.items():
+            module._buffers[name] = None if buffer is None else buffer.clone()
+    return backbone
+
+
+def build(spec: RunSpec, shared: Materials, n_pairs: int) -> Method:
+    """The method of a spec over its fitted backbone, initialised from the run seed."""
+    seed = derive_seed("init", spec.seed)
+    torch.manual_seed(seed)
+    backbone = fitted_backbone(spec, shared.template, seed)
+    setup = Setup(
+        n_pairs=n_pairs,
+        n_classes=len(shared.dataset.classes),
+        batch_size=spec.recipe.batch_size,
+        epochs=spec.recipe.epochs,
+        new_backbone=lambda: fitted_backbone(spec, shared.template, derive_seed("second", spec.seed)),
+    )
+    return build_method(spec.method, spec.variant, spec.params, backbone, setup)
+
+
+def execute(spec: RunSpec, options: Options, tick: TickFn = lambda _: None, progress: Progress = silent) -> Result:
+    """Carry one run out, or pick it up where it was killed; a finished run is returned as it is.
+
+    Raises:
+        BusyError: another process works on it.
+        RsbenchError: anything the input is to blame for; recorded as a failed result.
+    """
+    folder = RunFolder(options.out, spec.hash)
+    with folder.claimed():
+        if options.restart:
+            folder.clear()
+        if folder.state() == "done":
+            return folder.read_result()
+        folder.open(spec.as_dict())
+        try:
+            result = _Run(spec, options, folder, tick, progress).result()
+        except Exception as error:
+            _record_failure(spec, folder, error)
+            raise
+        write_json(folder.result, result)
+        folder.checkpoint.unlink(missing_ok=True)
+        return result
+
+
+def _record_failure(spec: RunSpec, folder: RunFolder, error: Exception) -> None:
+    if isinstance(error, BusyError) or (isinstance(error, OSError) and not isinstance(error, RsbenchError)):
+        return  # a full disk is no property of the run
+    folder.log("".join(traceback.format_exception(error)))
+    text = str(error) if isinstance(error, RsbenchError) else f"{type(error).__name__}: {error}"
+    write_json(
+        folder.result,
+        {"schema": SCHEMA_VERSION, "hash": spec.hash, "status": "failed", "error": text, "spec": spec.as_dict()},
+    )
+
+
+class _Run:
+    """The steps of one run, in order."""
+
+    def __init__(self, spec: RunSpec, options: Options, folder: RunFolder, tick: TickFn, progress: Progress) -> None:
+        self.spec, self.options, self.folder, self.tick = spec, options, folder, tick
+        self.started = time.monotonic()
+        self.device = choose_device(options.device)
+        self.shared = materials(spec, options.root, progress)
+        self.dataset = self.shared.dataset
+        self.index = self._noise()
+        self.mismatched = torch.from_numpy(mismatched_pairs(self.dataset, self.index.pairs))
+        self.card = load_card(spec.method)
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)  # equal results need one thread per process
+
+    def _noise(self) -> NoiseIndex:
+        if self.dataset.fingerprint != self.spec.fingerprint:
+            raise ResultError(
+                f"dataset '{self.dataset.name}' has fingerprint {self.dataset.fingerprint[:12]}, the run was planned with "
+                f"{self.spec.fingerprint[:12]}; plan again, or prepare the same files"
+            )
+        index = make_index(self.dataset, self.spec.split, self.spec.noise, self.options.root)
+        if index.sha256 != self.spec.noise_sha256:
+            raise ResultError(
+                f"the noise list has sha256 {index.sha256[:12]}, the run was planned with {self.spec.noise_sha256[:12]}; plan again"
+            )
+        return index
+
+    def _metrics(self, method: Method, part: str) -> Metrics:
+        args = (method, self.shared.inputs, self.dataset, self.spec.split, part, self.device, self.spec.precision)
+        return retrieval(score_part(*args))
+
+    def _judge(self, records: dict[str, Tensor], epoch: int) -> dict[str, Any]:
+        """Numbers about the pairs of an epoch; the only place where training meets the truth, and only to log it."""
+        found: dict[str, Any] = {}
+        division = records.get("division")
+        if division is not None:
+            names = ("clean", "ambiguous", "noisy")
+            found.update({f"share_{n}": float((division == i).float().mean()) for i, n in enumerate(names)})
+        if "clean_score" in records and bool(self.mismatched.any()):
+            score = records["clean_score"]
+            found["detection"] = detection(score, self.mismatched, division, self.card.detector, epoch)
+        return found
+
+    def _keep(self, records: dict[str, Tensor], epoch: int) -> None:
+        self.folder.pairs.mkdir(exist_ok=True)
+        write_tensors(self.folder.pairs / f"epoch-{epoch:03d}.safetensors", records)
+
+    def _hooks(self) -> Hooks:
+        return Hooks(
+            validate=lambda m: dict(self._metrics(m, "val")),  # type: ignore[arg-type]
+            judge=self._judge,
+            keep=self._keep,
+            log=self.folder.log,
+            tick=self.tick,
+        )
+
+    def result(self) -> Result:
+        """Train, evaluate, describe."""
+        method = build(self.spec, self.shared, len(self.index.pairs)).to(self.device)
+        pairs = TrainingPairs(
+            self.dataset, self.index.pairs, self.shared.inputs, self.spec.recipe.batch_size, self.device
+        )
+        trainer = Trainer(
+            method, pairs, self.spec.recipe, self.spec.seed, self.spec.precision, self.folder.path, self._hooks()
+        )
+        state = trainer.fit()
+        self.folder.write_history(state.history)
+        evaluated = time.monotonic()
+        test = self._test(trainer)
+        if self.options.keep_weights:
+            write_tensors(self.folder.weights, method.state_dict())
+        last = len(state.history) - 1
+        by_epoch = {"best": state.history[state.best_epoch], "last": state.history[last]}
+        result: Result = {
+            "schema": SCHEMA_VERSION,
+            "hash": self.spec.hash,
+            "status": "done",
+            "spec": self.spec.as_dict(),
+            "method": {
+                "networks": self.card.networks,
+                "uses_prior": self.card.uses_prior,
+                "detector": self.card.detector,
+                "parameters": sum(p.numel() for p in method.parameters()),
+                "trainable": sum(p.numel() for p in method.parameters() if p.requires_grad),
+                "backbone": method.backbone.facts(),
+            },
+            "dataset": self._dataset_facts(),
+            "noise": {
+                "pairs": len(self.index.pairs),
+                "sha256": self.index.sha256,
+                **asdict(realised(self.dataset, self.index)),
+            },
+            "best_epoch": state.best_epoch,
+            "epochs": len(state.history),
+            "val": {k: line["val"] for k, line in by_epoch.items()},
+            "detection": {k: v["pairs"]["detection"] for k, v in by_epoch.items() if "detection" in v["pairs"]},
+            "warnings": state.warnings,
+            "time": {
+                "train": round(sum(state.seconds), 3),
+                "evaluate": round(time.monotonic() - evaluated, 3),
+                "total": round(time.monotonic() - self.started, 3),
+            },
+            "environment": environment(self.device),
+        }
+        if test:
+            result["test"] = test
+        return result
+
+    def _test(self, trainer: Trainer) -> dict[str, Metrics]:
+        """Read the test part once: the last epoch's weights, then the best epoch's, which stay loaded."""
+        method, held_out = trainer.method, self.spec.held_out
+        last = self._metrics(method, "test") if held_out else None
+        trainer.load_best()
+        if last is None:
+            return {}
+        same = trainer.state.best_epoch == len(trainer.state.history) - 1
+        return {"best": last if same else self._metrics(method, "test"), "last": last}
+
+    def _dataset_facts(self) -> dict[str, Any]:
+        split = self.dataset.splits[self.spec.split]
+        return {
+            "images": len(self.dataset.filenames),
+            "captions": len(self.dataset.captions),
+            "parts": {k: len(v) for k, v in split.items()},
+            "missing": len(self.dataset.missing),
+            "t2i_bound": t2i_bound(self.dataset, np.asarray(split["test"])) if "test" in split else {},
+        }

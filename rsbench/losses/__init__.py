@@ -1,0 +1,1 @@
+"""Pair-wise losses before reduction: pure functions of tensors."""

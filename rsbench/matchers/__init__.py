@@ -1,0 +1,1 @@
+"""Matchers: how two sets of features become scores and logits."""

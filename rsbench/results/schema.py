@@ -1,0 +1,41 @@
+"""What ``result.json`` holds, key by key."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from rsbench.evaluation.figures import Detection, Metrics
+
+SCHEMA_VERSION = 1
+"""Raised when keys change; readers accept older versions and refuse newer ones."""
+
+
+class Result(TypedDict, total=False):
+    """``result.json`` of one run."""
+
+    schema: int
+    hash: str
+    status: str
+    """``done`` or ``failed``; a failed run has ``error`` and never counts."""
+    error: str
+    spec: dict[str, Any]
+    """The full spec again, so that one file is enough for a table."""
+    method: dict[str, Any]
+    """``networks`` at test time, ``uses_prior``, ``detector``."""
+    dataset: dict[str, Any]
+    """``images``, ``captions``, counts per part, ``missing`` images accepted, ``t2i_bound``."""
+    noise: dict[str, Any]
+    """``pairs``, ``sha256``, realised ``moved``, ``foreign``, ``mismatched``."""
+    best_epoch: int
+    epochs: int
+    val: dict[str, Metrics]
+    """``best`` and ``last`` epoch."""
+    test: dict[str, Metrics]
+    """``best`` and ``last`` epoch; read once at the end; absent for searches on validation."""
+    detection: dict[str, Detection]
+    """``best`` and ``last`` epoch; absent where no pair is mismatched."""
+    warnings: list[str]
+    time: dict[str, float]
+    """Seconds: ``train``, ``evaluate``, ``total``."""
+    environment: dict[str, Any]
+    """Device, threads, versions; not part of the hash."""

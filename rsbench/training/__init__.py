@@ -1,0 +1,1 @@
+"""Training: recipe, seeds, loop, checkpoints."""

@@ -1,0 +1,96 @@
+"""Optimizer, learning-rate schedule and the one step that every method shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from rsbench.methods.base import Loss
+from rsbench.training.recipe import Recipe
+
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+
+
+def build_optimizer(groups: Iterable[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    """Build the optimizer of a recipe over a method's named groups.
+
+    Args:
+        groups: dicts with ``name``, ``params``, optional ``lr_scale`` and ``decay``.
+        recipe: gives kind, learning rate and weight decay.
+    """
+    resolved = [
+        {
+            "params": list(g["params"]),
+            "lr_scale": g.get("lr_scale", 1.0),
+            "weight_decay": recipe.weight_decay if g.get("decay", True) else 0.0,
+        }
+        for g in groups
+    ]
+    return OPTIMIZERS[recipe.optimizer]([g for g in resolved if g["params"]], lr=recipe.lr, fused=True)
+
+
+def lr_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Share of the peak learning rate at a global step.
+
+    Linear warm-up ``(step + 1) / warmup_steps``, then cosine to 0 over all steps, as in MSFLabX/RRSITR
+    training/scheduler.py; or a factor at given epochs.
+
+    Args:
+        recipe: gives schedule and warm-up.
+        step: global step from 0.
+        steps_per_epoch: ceil(pairs / batch size); a dropped last batch counts as a step.
+    """
+    if step < recipe.warmup_steps:
+        return (step + 1) / recipe.warmup_steps
+    if recipe.schedule == "constant":
+        return 1.0
+    if recipe.schedule == "step":
+        passed = sum(step >= e * steps_per_epoch for e in recipe.decay_epochs)
+        return float(recipe.decay_factor**passed)
+    total = steps_per_epoch * recipe.epochs
+    done = (step - recipe.warmup_steps) / max(1, total - recipe.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+class OptimizerStepper:
+    """Zero, backward, clip, step, schedule; scaled for fp16.
+
+    Args:
+        optimizer: from ``build_optimizer``.
+        recipe: gives schedule and clipping.
+        steps_per_epoch: ceil(pairs / batch size).
+        scaler: gradient scaler, enabled for fp16 only.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        steps_per_epoch: int,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        self.optimizer, self.recipe, self.steps_per_epoch, self.scaler = optimizer, recipe, steps_per_epoch, scaler
+        self.global_step = 0
+        self._params = [p for g in optimizer.param_groups for p in g["params"]]
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step, before group scales."""
+        return self.recipe.lr * lr_factor(self.recipe, self.global_step, self.steps_per_epoch)
+
+    def step(self, loss: Loss) -> None:
+        """Minimise ``loss.total``."""
+        lr = self.lr
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["lr_scale"]
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss.total).backward()  # type: ignore[no-untyped-call]
+        if self.recipe.grad_clip > 0:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self._params, self.recipe.grad_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.global_step += 1

@@ -1,0 +1,83 @@
+"""Recipes: optimizer, schedule, batch, epochs and how the best epoch is chosen. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rsbench.errors import UsageError
+
+WORDS = {
+    "optimizer": ("adamw", "adam"),
+    "schedule": ("cosine", "step", "constant"),
+    "selection": ("val_mr", "val_mr_round2"),
+}
+"""Fields that take one of a few words."""
+
+LEAST = {
+    "lr": 0.0,
+    "weight_decay": 0.0,
+    "batch_size": 2,
+    "epochs": 1,
+    "warmup_steps": 0,
+    "grad_clip": 0.0,
+    "validate_every": 1,
+    "early_stop": 0,
+}
+"""Smallest value of a number."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a method is trained.
+
+    Attributes:
+        name: ``common`` or ``paper``.
+        optimizer: ``adamw`` or ``adam``.
+        lr: peak learning rate.
+        weight_decay: on matrices only.
+        batch_size: pairs per step; an incomplete last batch is dropped.
+        epochs: a method's warm-up counts inside.
+        schedule: ``cosine`` (per step, to 0), ``step`` (x ``decay_factor`` at ``decay_epochs``) or ``constant``.
+        warmup_steps: linear warm-up of the learning rate, in steps.
+        grad_clip: global L2 norm, 0 = off.
+        validate_every: epochs between validations (the last epoch is always validated).
+        early_stop: stop after this many validations without a better mR, 0 = off.
+        selection: ``val_mr`` (unrounded, earliest wins) or ``val_mr_round2`` (RRSITR evaluation/evaluation.py).
+    """
+
+    name: str = "common"
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    batch_size: int = 128
+    epochs: int = 15
+    schedule: str = "cosine"
+    decay_epochs: tuple[int, ...] = ()
+    decay_factor: float = 0.1
+    warmup_steps: int = 0
+    grad_clip: float = 0.0
+    validate_every: int = 1
+    early_stop: int = 0
+    selection: str = "val_mr"
+
+    def __post_init__(self) -> None:
+        """Check words and ranges.
+
+        Raises:
+            UsageError: which field, what is allowed.
+        """
+        for field, allowed in WORDS.items():
+            if getattr(self, field) not in allowed:
+                raise UsageError(f"recipe.{field} '{getattr(self, field)}' is unknown; use one of {', '.join(allowed)}")
+        for field, least in LEAST.items():
+            if not getattr(self, field) >= least:
+                raise UsageError(f"recipe.{field} is {getattr(self, field)}; it must be {least:g} or more")
+
+
+COMMON_HEADS = Recipe()
+"""The house's own recipe for cached features and projection heads."""
+
+COMMON_FULL = Recipe(
+    lr=7e-6, weight_decay=0.7, batch_size=100, epochs=50, warmup_steps=200, grad_clip=50.0, selection="val_mr_round2"
+)
+"""RRSITR's published recipe (paper 4.2; MSFLabX/RRSITR train_*.sh, training/scheduler.py)."""

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+from synthetic_results import result_of, spec_of, write
+from typer.testing import CliRunner
+
+from rsbench.cli.table import table
+from rsbench.errors import RsbenchError, UnknownNameError, UsageError
+from rsbench.report.build import build_tables
+from rsbench.results.frame import load_results
+
+app = typer.Typer()
+app.command()(table)
+
+
+def call(*words):
+    outcome = CliRunner().invoke(app, [str(w) for w in words])
+    if isinstance(outcome.exception, RsbenchError):
+        raise outcome.exception
+    assert outcome.exit_code == 0, outcome.output
+    return outcome.stdout
+
+
+def test_every_format(tmp_path, results):
+    folder = write(tmp_path / "results", *results)
+    for form, sign in (
+        ("text", "*22.50 ± 0.71*"),
+        ("markdown", "**22.50"),
+        ("latex", "\\toprule"),
+        ("csv", "table,noise"),
+    ):
+        assert sign in call(folder, "--format", form)
+    assert len(json.loads(call(folder, "--json"))[0]["rows"]) == 4
+
+
+def test_filters_orders_and_output(tmp_path, results):
+    folder, out = write(tmp_path / "results", *results), tmp_path / "table.md"
+    words = ["--method", "srem", "--noise", "0.4", "--dataset", "rsicd", "--backbone", "lite", "--recipe", "common"]
+    assert "wrote" not in call(folder, *words, "--format", "markdown", "--output", out)
+    assert "| 0.4 | srem |" in out.read_text(encoding="utf-8")
+    assert "infonce" not in out.read_text(encoding="utf-8")
+    assert "mR at 0.4" in call(folder, "--wide", "--sort", "method")
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (["--method", "infonse"], UnknownNameError, "did you mean infonce"),
+        (["--dataset", "rsicb"], UnknownNameError, "unknown dataset in these results"),
+        (["--noise", "0.3"], UsageError, "no result has noise rate"),
+        (["--sort", "best"], UnknownNameError, "unknown order"),
+        (["--pool", "dataset"], UsageError, "would mix test sets"),
+        (["--json", "--format", "csv"], UsageError, "exclude each other"),
+        (["--format", "csv", "-o", "absent/t.csv"], UsageError, "there is no folder 'absent'"),
+    ],
+)
+def test_bad_input(tmp_path, results, words, error, message):
+    with pytest.raises(error, match=message):
+        call(write(tmp_path / "results", *results), *words)
+
+
+def test_nothing_heavy_is_imported(tmp_path, results):
+    folder = write(tmp_path / "results", *results)
+    code = (
+        "import sys, typer; from rsbench.cli.table import table; from pathlib import Path\n"
+        f"table([Path({str(folder)!r})])\n"
+        "print(sorted({'torch', 'pandas', 'transformers', 'timm', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_many_runs_cost_little_more_than_reading_them(tmp_path):
+    specs = [spec_of(m, r / 10, s) for m in "abcde" for r in range(10) for s in range(20)]
+    write(tmp_path, *(result_of(s, 20.0 + s.seed) for s in specs))
+    files = list(tmp_path.glob("*/result.json"))
+    started = time.process_time()
+    for file in files:
+        json.loads(file.read_bytes())
+    bare = time.process_time() - started
+    started = time.process_time()
+    (found,) = build_tables(load_results([tmp_path]))
+    assert len(found.rows) == 50
+    assert time.process_time() - started < 12 * bare
