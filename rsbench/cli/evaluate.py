@@ -22,7 +22,9 @@ def evaluate(
     part: Annotated[str, typer.Option(help="Part: val or test (train for a look at memorisation).")] = "test",
     folds: Annotated[int, typer.Option(help="Average over this many folds of the part (COCO 1K: 5).")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    root: Annotated[Path | None, typer.Option(help="Data folder; default: $RSBENCH_DATA, else ~/.cache/rsbench.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Data folder; default: $RSBENCH_DATA, else ~/.cache/rsbench.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score the best weights of finished runs again, on their own dataset or another one.
@@ -37,7 +39,7 @@ def evaluate(
     for trained, scored in {(row["trained_on"], row["dataset"]) for row in rows}:
         if frozenset({trained, scored}) in OVERLAP:
             errors.print(
-                f"warning: {trained} and {scored} share pictures (at least 512 of RSICD's 1,093 test images occur in RSITMD); "
+                f"warning: {trained} and {scored} share pictures (512 or more of RSICD's 1,093 test images are in RSITMD); "
                 "these figures are no clean zero-shot result",
                 soft_wrap=True,
             )

@@ -39,7 +39,8 @@ Weights = Annotated[str | None, typer.Option(help="Weights: bundled, hub, random
 RecipeOption = Annotated[str, typer.Option(help="Recipe: common (the house's) or paper (as published).")]
 Precision = Annotated[str, typer.Option(help="Precision: auto, fp32, bf16 or fp16.")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Field to set, such as method.tau=0.05; values with commas span a grid.")
+    list[str] | None,
+    typer.Option("--set", help="Field to set, such as method.tau=0.05; values with commas span a grid."),
 ]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file with these flags; typed flags win.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Results folder.")]
@@ -248,7 +249,7 @@ def _slots(jobs: int, device: str, todo: int) -> int:
     return min(jobs, todo)
 
 
-def _warm_up(todo: list[Job], options: Any) -> None:  # noqa: ANN401
+def _warm_up(todo: list[Job], options: Any) -> None:
     """Compute features once, with all cores and a progress bar, and meet missing weights before any run starts."""
     from rsbench.experiment.run import Options, materials
     from rsbench.training.device import choose_device
@@ -263,12 +264,12 @@ def _warm_up(todo: list[Job], options: Any) -> None:  # noqa: ANN401
 
 def _print_table(planned: list[Job], out: Path) -> None:
     from rsbench.report.build import build_tables
-    from rsbench.report.text import print_tables
+    from rsbench.report.text import show
     from rsbench.results.store import RunFolder
 
     folders = [RunFolder(out, j.spec.hash) for j in planned]
     results = [f.read_result() for f in folders if f.result.exists()]
     try:
-        print_tables(console, build_tables(results))
+        show(console, build_tables(results))
     except RsbenchError as error:  # every run failed: the reasons are above
         errors.print(str(error))

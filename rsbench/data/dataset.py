@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -72,7 +73,7 @@ class Dataset:
         """Caption indices of each image."""
         order = np.argsort(self.caption_image, kind="stable")
         bounds = np.searchsorted(self.caption_image[order], np.arange(len(self.filenames) + 1))
-        return tuple(order[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+        return tuple(order[a:b] for a, b in itertools.pairwise(bounds))
 
     @cached_property
     def _distinct(self) -> tuple[tuple[str, ...], Ints]:

@@ -1,0 +1,1 @@
+"""Ranks, retrieval metrics and noise detection."""

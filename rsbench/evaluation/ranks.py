@@ -19,6 +19,11 @@ from rsbench.progress import Progress, silent
 ScoreBlock = Callable[[int, int], Tensor]
 """``score_block(start, stop)`` gives the scores ``[stop - start, M]`` of images start..stop against all captions."""
 
+Compare = Callable[[Tensor, Tensor], Tensor]
+
+COLUMNS = 4096
+"""Columns compared at once."""
+
 STASH_BYTES = 128 * 2**20
 """Scores kept for later by ``ranks_of_blocks``; blocks beyond it are scored a second time."""
 
@@ -91,8 +96,21 @@ def _checked(scores: Tensor, start: int, stop: int, n_captions: int) -> Tensor:
     return scores
 
 
-def _count(mask: Tensor, dim: int) -> Tensor:
-    return mask.view(torch.int8).sum(dim, dtype=torch.int32)
+def _sum(mask: Tensor, dim: int) -> Tensor:
+    return mask.view(torch.int8).sum(dim, dtype=torch.int32)  # booleans would be summed as int64
+
+
+def _count(compare: Compare, scores: Tensor, limit: Tensor, dim: int) -> Tensor:
+    """How often ``compare(scores, limit)`` holds, per column (``dim`` 0, one limit each) or row (``dim`` 1).
+
+    Some columns at a time: masks and their sums stay in the cache, and memory stays small.
+    """
+    counts = [torch.zeros(scores.shape[1 - dim] * dim, dtype=torch.int32, device=scores.device)]
+    for a in range(0, scores.shape[1], COLUMNS):
+        part = slice(a, a + COLUMNS)
+        mask = compare(scores[:, part], limit[part] if dim == 0 else limit)
+        counts.append(_sum(mask, dim))
+    return torch.cat(counts) if dim == 0 else torch.stack(counts).sum(0, dtype=torch.int32)
 
 
 class _Counter:
@@ -129,9 +147,9 @@ class _Counter:
         self.own[first:last] = own
         span = (first, last) if self.layout.grouped else (0, self.layout.n_captions)
         self.i2t[start:stop] = _best_ranks(scores, own, row, self.order[first:last], span)
-        self.t2i[:first] += _count(columns[:, :first] > self.own[:first], 0)
+        self.t2i[:first] += _count(torch.gt, columns[:, :first], self.own[:first], 0)
         mine, index = columns[:, first:last], torch.arange(stop - start, device=self.device)
-        self.t2i[first:last] += _count(mine > own, 0) + _count((mine == own) & (index[:, None] < row), 0)
+        self.t2i[first:last] += _sum(mine > own, 0) + _sum((mine == own) & (index[:, None] < row), 0)
         if last < self.layout.n_captions:
             self._ahead(columns[:, last:], start, stop, last)
 
@@ -150,8 +168,8 @@ class _Counter:
 
     def _against_guess(self, columns: Tensor, last: int, guess: _Guess) -> bool:
         low, high = guess.low[last:], guess.high[last:]
-        above = _count(columns > high, 0)
-        within = _count(columns >= low, 0) - above
+        above = _count(torch.gt, columns, high, 0)
+        within = _count(torch.ge, columns, low, 0) - above
         if int(within.sum()) > BAND_SHARE * columns.numel():
             return False
         narrow = within.nonzero()[:, 0]
@@ -165,13 +183,13 @@ class _Counter:
         """Settle what had to wait."""
         assert self.own is not None
         for last, columns in self.stash:
-            self.t2i[last:] += _count(columns >= self.own[last:], 0)
+            self.t2i[last:] += _count(torch.ge, columns, self.own[last:], 0)
         for where, found in self.close:
             self.t2i += torch.bincount(where[found >= self.own[where]], minlength=len(self.t2i)).int()
         for start, stop in self.again:
             last = self.layout.bounds[stop]
             columns = self.grouped(score(start, stop))[:, last:]
-            self.t2i[last:] += _count(columns >= self.own[last:], 0)
+            self.t2i[last:] += _count(torch.ge, columns, self.own[last:], 0)
         t2i = torch.empty(len(self.t2i), dtype=torch.int64, device=self.device)
         t2i[self.order] = self.t2i.long()
         return Ranks(self.i2t.cpu(), t2i.cpu())
@@ -194,9 +212,9 @@ def _best_ranks(scores: Tensor, own: Tensor, row: Tensor, index: Tensor, span: t
     candidate = torch.where(own == best[row], index, last)
     chosen = torch.full((n,), last, device=own.device).scatter_reduce(0, row, candidate, "amin")
     best, within = best[:, None], scores[:, first:last]
-    rank = _count(scores[:, :first] >= best, 1) + _count(scores[:, last:] > best, 1) + _count(within > best, 1)
+    rank = _count(torch.ge, scores[:, :first], best, 1) + _count(torch.gt, scores[:, last:], best, 1)
     earlier = torch.arange(first, last, device=own.device) < chosen[:, None]
-    return (rank + _count((within == best) & earlier, 1)).long()
+    return rank + _count(torch.gt, within, best, 1) + _sum((within == best) & earlier, 1)
 
 
 def ranks_of_blocks(
@@ -277,7 +295,7 @@ def ranks_of_embeddings(image: Tensor, text: Tensor, caption_image: Tensor, bloc
     return _ranks(score, layout, block, silent, guess)
 
 
-def _guess(image: Tensor, text: Tensor, layout: _Layout, rows: int = 4096) -> _Guess:
+def _guess(image: Tensor, text: Tensor, layout: _Layout, rows: int = 1024) -> _Guess:
     """Own-pair dot products, give or take eight roundings at the scale of the two norms."""
     low, high = [], []
     norms, eps = image.norm(dim=1), 8 * torch.finfo(image.dtype).eps
@@ -289,7 +307,7 @@ def _guess(image: Tensor, text: Tensor, layout: _Layout, rows: int = 4096) -> _G
     return _Guess(torch.cat(low), torch.cat(high))
 
 
-def _distinct_rows(text: Tensor, rows: int = 4096) -> tuple[Tensor, Tensor | None]:
+def _distinct_rows(text: Tensor, rows: int = 1024) -> tuple[Tensor, Tensor | None]:
     """Distinct rows and the row of each caption among them; ``None`` where all differ."""
     generator = torch.Generator().manual_seed(0)
     odd = (

@@ -40,7 +40,8 @@ def metrics(ranks: Ranks, caption_image: Tensor) -> Metrics:
     """
     if len(ranks.t2i) != len(caption_image) or len(ranks.i2t) <= int(caption_image.max()):
         raise UsageError(
-            f"{len(ranks.i2t)} image and {len(ranks.t2i)} caption ranks do not fit a table of {len(caption_image)} captions"
+            f"{len(ranks.i2t)} image and {len(ranks.t2i)} caption ranks "
+            f"do not fit a table of {len(caption_image)} captions"
         )
     recalls = {f"{d}_r{k}": _recall(r, k) for d, r in (("i2t", ranks.i2t), ("t2i", ranks.t2i)) for k in (1, 5, 10)}
     six = list(recalls.values())

@@ -159,7 +159,9 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise UsageError(f"--config {path} cannot be read; give a TOML file whose keys are flags, such as noise = [0, 0.4]") from None
+        raise UsageError(
+            f"--config {path} cannot be read; give a TOML file whose keys are flags, such as noise = [0, 0.4]"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path} is no TOML: {error}") from None
     found: dict[str, Any] = {}

@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from rsbench.backbones.resolve import resolve_backbone
 from rsbench.backbones.card import BackboneCard
+from rsbench.backbones.resolve import resolve_backbone
 from rsbench.data.card import DatasetCard
 from rsbench.data.dataset import Dataset
 from rsbench.data.lifecycle import last_prepared, open_dataset
@@ -120,7 +120,9 @@ def _noise_spec(request: Request, card: DatasetCard, split: str, rate: float, se
     source = resolve_source(card, split, request.kind, request.unit, rate, request.source)
     if request.noise_seed == "per-run":
         if source == "official":
-            raise UsageError("an official noise list has one seed; use --noise-source generated with --noise-seed per-run")
+            raise UsageError(
+                "an official noise list has one seed; use --noise-source generated with --noise-seed per-run"
+            )
         return NoiseSpec(request.kind, request.unit, rate, source, seed)
     try:
         noise_seed = int(request.noise_seed)
@@ -158,7 +160,10 @@ def _recipe(request: Request, card: MethodCard, tuning: str, settings: Mapping[s
 
 
 def _cast_fields(kind: type, base: object, settings: Mapping[str, str], scope: str) -> dict[str, Any]:
-    return {name: cast(getattr_checked(kind, base, name, scope), value, f"{scope}.{name}") for name, value in settings.items()}
+    return {
+        name: cast(getattr_checked(kind, base, name, scope), value, f"{scope}.{name}")
+        for name, value in settings.items()
+    }
 
 
 def getattr_checked(kind: type, base: object, name: str, scope: str) -> Any:

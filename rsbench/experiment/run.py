@@ -22,6 +22,7 @@ from rsbench.data.lifecycle import open_dataset
 from rsbench.data.report import t2i_bound
 from rsbench.errors import BusyError, ResultError, RsbenchError
 from rsbench.evaluation.detection import detection
+from rsbench.evaluation.figures import Metrics
 from rsbench.experiment.environment import environment
 from rsbench.experiment.spec import RunSpec
 from rsbench.methods.base import Method, Setup
@@ -29,7 +30,7 @@ from rsbench.methods.build import build_method, load_card
 from rsbench.noise.index import NoiseIndex, mismatched_pairs, realised
 from rsbench.noise.make import make_index
 from rsbench.progress import Progress, silent
-from rsbench.results.schema import SCHEMA_VERSION, Metrics, Result
+from rsbench.results.schema import SCHEMA_VERSION, Result
 from rsbench.results.store import RunFolder, write_json
 from rsbench.seeding import derive_seed
 from rsbench.training.checkpoint import write_tensors
@@ -171,13 +172,14 @@ class _Run:
     def _noise(self) -> NoiseIndex:
         if self.dataset.fingerprint != self.spec.fingerprint:
             raise ResultError(
-                f"dataset '{self.dataset.name}' has fingerprint {self.dataset.fingerprint[:12]}, the run was planned with "
-                f"{self.spec.fingerprint[:12]}; plan again, or prepare the same files"
+                f"dataset '{self.dataset.name}' has fingerprint {self.dataset.fingerprint[:12]}, the run was planned "
+                f"with {self.spec.fingerprint[:12]}; plan again, or prepare the same files"
             )
         index = make_index(self.dataset, self.spec.split, self.spec.noise, self.options.root)
         if index.sha256 != self.spec.noise_sha256:
             raise ResultError(
-                f"the noise list has sha256 {index.sha256[:12]}, the run was planned with {self.spec.noise_sha256[:12]}; plan again"
+                f"the noise list has sha256 {index.sha256[:12]}, the run was planned with "
+                f"{self.spec.noise_sha256[:12]}; plan again"
             )
         return index
 

@@ -109,15 +109,21 @@ class Context(Protocol):
     """What a method may ask of the engine between epochs.
 
     Attributes:
-        epoch: index of the epoch about to start.
-        epochs: their number.
         records: per-pair records of the epoch before (``[P]`` by name, NaN where a pair was not visited),
             with ``clean_score`` and ``pair_loss`` among them; empty before the first epoch.
     """
 
-    epoch: int
-    epochs: int
     records: dict[str, Tensor]
+
+    @property
+    def epoch(self) -> int:
+        """Index of the epoch about to start."""
+        ...
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs."""
+        ...
 
     def score(self, fn: ScoreFn, max_batches: int | None = None) -> Tensor:
         """Eval-mode pass over the training pairs in one fixed shuffled order; ``[P]`` by pair id, NaN if unvisited."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-def hyper(default: Any, source: str, *, unpublished: bool = False, choices: tuple[Any, ...] = (), help: str = "") -> Any:
+def hyper(
+    default: Any, source: str, *, unpublished: bool = False, choices: tuple[Any, ...] = (), help: str = ""
+) -> Any:
     """A hyper-parameter: a dataclass field with its source.
 
     Args:

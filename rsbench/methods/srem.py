@@ -193,7 +193,7 @@ class Srem(Method):
     def loss(self, encoded: Encoded, batch: Batch) -> Loss:
         """SREM's objective on the batch, in fp32 under autocast."""
         scores = self.similarity(encoded.image, encoded.text)
-        with torch.enable_grad():
+        with torch.autocast(scores.device.type, enabled=False):
             warmup = batch.phase == WARMUP
             same_image = batch.image if self.params.mask_same_image else None
             loss = objective(self.logits(widened(scores)), self.params, warmup, same_image)

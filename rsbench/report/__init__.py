@@ -1,0 +1,1 @@
+"""One neutral table, rendered as text, Markdown, LaTeX and CSV."""

@@ -43,7 +43,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ResultError(f"{path} cannot be read ({error}); delete the folder {path.parent.name} and run again") from None
+        raise ResultError(
+            f"{path} cannot be read ({error}); delete the folder {path.parent.name} and run again"
+        ) from None
     if not isinstance(data, dict):
         raise ResultError(f"{path} holds no JSON object; delete the folder {path.parent.name} and run again")
     return data
@@ -103,7 +105,9 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise BusyError(f"run {self.path.name} is being worked on by another process; wait for it, or use another --out") from None
+            raise BusyError(
+                f"run {self.path.name} is being worked on by another process; wait for it, or use another --out"
+            ) from None
         try:
             yield
         finally:

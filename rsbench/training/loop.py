@@ -191,7 +191,12 @@ class Trainer:
     def _close_epoch(self, epoch_records: EpochRecords, started: float) -> None:
         self.records = epoch_records.tensors()
         self.hooks.keep(self.records, self.epoch)
-        line = {"epoch": self.epoch, "phase": self.state.phase, "lr": self.stepper.lr, **epoch_records.means()}
+        line: dict[str, Any] = {
+            "epoch": self.epoch,
+            "phase": self.state.phase,
+            "lr": self.stepper.lr,
+            **epoch_records.means(),
+        }
         line["pairs"] = self.hooks.judge(self.records, self.epoch)
         last = self.epoch == self.recipe.epochs - 1
         if (self.epoch + 1) % self.recipe.validate_every == 0 or last:

@@ -29,7 +29,9 @@ def build_optimizer(groups: Iterable[dict[str, Any]], recipe: Recipe) -> torch.o
         }
         for g in groups
     ]
-    return OPTIMIZERS[recipe.optimizer]([g for g in resolved if g["params"]], lr=recipe.lr, fused=True)
+    kind = OPTIMIZERS[recipe.optimizer]
+    optimizer: torch.optim.Optimizer = kind([g for g in resolved if g["params"]], lr=recipe.lr, fused=True)
+    return optimizer
 
 
 def lr_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

@@ -62,7 +62,7 @@ class TrainingPairs:
         )
 
     def shuffled(self, pairs: Tensor | None, seed: int, phase: str, epoch: int) -> Iterator[Batch]:
-        """Full batches in an order fixed by the seed, the phase and the epoch alone, so that a resume needs no state."""
+        """Full batches in an order fixed by seed, phase and epoch alone, so that a resume needs no state."""
         ids = torch.arange(len(self)) if pairs is None else pairs.cpu()
         generator = torch.Generator().manual_seed(derive_seed("loader", seed, phase, epoch))
         ids = ids[torch.randperm(len(ids), generator=generator)]
@@ -70,7 +70,7 @@ class TrainingPairs:
             yield self.batch(ids[start : start + self.batch_size], phase, epoch)
 
     def fixed(self, phase: str, epoch: int) -> Iterator[Batch]:
-        """All pairs in one shuffled order that never changes: captions of an image must not share a batch by position."""
+        """All pairs in one shuffled order that never changes, so that captions of an image do not share a batch."""
         ids = torch.randperm(len(self), generator=torch.Generator().manual_seed(derive_seed("score")))
         for start in range(0, len(ids), self.batch_size):
             yield self.batch(ids[start : start + self.batch_size], phase, epoch)

@@ -60,7 +60,7 @@ class EpochRecords:
             terms = ", ".join(f"{k}={float(v):.4g}" for k, v in loss.terms.items())
             raise NonFiniteError(
                 f"the loss is {float(loss.total.detach()):.4g} at epoch {self.epoch + 1}, step {self.steps} ({terms}); "
-                "try a lower learning rate (--set recipe.lr=...), clipping (--set recipe.grad_clip=1) or --precision fp32"
+                "try a lower rate (--set recipe.lr=...), clipping (--set recipe.grad_clip=1) or --precision fp32"
             )
 
     def means(self) -> dict[str, float]:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rsbench.data.store import Parts, write_store
+from rsbench.data.parts import Parts
+from rsbench.data.store import write_store
 from rsbench.experiment.spec import RunSpec
 from rsbench.noise.index import NoiseSpec
 from rsbench.training.recipe import Recipe

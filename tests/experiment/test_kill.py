@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import random
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from results_of import files, numbers
 
 from rsbench.experiment.request import Request
 from rsbench.experiment.resolve import resolve
@@ -37,18 +37,6 @@ def run_and_kill(spec: RunSpec, options: Options, after: float) -> bool:
         os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
     return alive
-
-
-def numbers(folder: RunFolder) -> dict[str, object]:
-    """Everything a result says but times and machine."""
-    result = json.loads(folder.result.read_text())
-    return {k: v for k, v in result.items() if k not in ("time", "environment")}
-
-
-def files(folder: RunFolder) -> dict[str, bytes]:
-    """Bytes of weights, history and per-pair records."""
-    paths = [folder.weights, folder.history, folder.spec, *sorted(folder.pairs.iterdir())]
-    return {p.name: p.read_bytes() for p in paths}
 
 
 @pytest.mark.parametrize("seed", [11])

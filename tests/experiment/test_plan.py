@@ -41,7 +41,12 @@ def test_every_field_of_a_spec_moves_the_hash(spec: RunSpec) -> None:
 
 def test_defaults_of_the_command_in_the_readme(spec: RunSpec) -> None:
     assert (spec.dataset, spec.backbone, spec.tuning, spec.recipe.name) == ("toy", "toy", "heads", "common")
-    assert (spec.noise.kind, spec.noise.unit, spec.noise.source, spec.noise.seed) == ("shuffle", "caption", "generated", 42)
+    assert (spec.noise.kind, spec.noise.unit, spec.noise.source, spec.noise.seed) == (
+        "shuffle",
+        "caption",
+        "generated",
+        42,
+    )
 
 
 def test_noise_is_the_same_for_all_methods_and_seeds_unless_asked(data_root: Path) -> None:

@@ -49,9 +49,7 @@ class Twin:
         self.h = [-sum(q * math.log(q) for q in row) / math.log(self.n) for row in self.prob]
         self.phi = [max(js, key=lambda j, i=i: g[i][j]) if js else None for i, js in enumerate(self.negatives)]
         self.top = [0.0 if j is None else self.s[i][j] for i, j in enumerate(self.phi)]
-        self.clean = [
-            self.e[i] < p.tau and (self.phi[i] is None or g[i][i] > g[i][self.phi[i]]) for i in range(self.n)
-        ]
+        self.clean = [self.e[i] < p.tau and (self.phi[i] is None or g[i][i] > g[i][self.phi[i]]) for i in range(self.n)]
         violated = [j is not None and p.alpha - self.s[i][i] + self.s[i][j] > 0 for i, j in enumerate(self.phi)]
         self.w = [1 - h if v else 1.0 for h, v in zip(self.h, violated, strict=True)]
 
@@ -202,9 +200,7 @@ SETTINGS = {
     **{f"variant {name}": SremParams(**changes) for name, changes in CARD.variants.items()},
     **{f"reading {name}": SremParams(cmbcl=name) for name in READINGS},
     "intersection": SremParams(clean_set="intersection"),
-    "other numbers": SremParams(
-        tau=-1.0, m_clean=-3, m_noisy=-0.5, alpha=0.4, beta=3, b=0.2, lambda1=0.7, lambda2=0.3
-    ),
+    "other numbers": SremParams(tau=-1.0, m_clean=-3, m_noisy=-0.5, alpha=0.4, beta=3, b=0.2, lambda1=0.7, lambda2=0.3),
 }
 
 

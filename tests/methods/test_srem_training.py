@@ -50,8 +50,6 @@ def test_warm_up_does_not_learn_with_the_printed_reading():
     assert held_out_r1("literal", 0) < 0.1
 
 
-
-
 def test_calibrated_shift_puts_rows_of_noise_at_m_noisy():
     probe = Probe.of("srem", "full", {"m_noisy": 0.5, "m_clean": -3.0})
     probe.start()

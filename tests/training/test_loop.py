@@ -22,12 +22,16 @@ class Killed(Exception):
 
 
 def same_weights(a: Trainer, b: Trainer) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.method.state_dict().values(), b.method.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y) for x, y in zip(a.method.state_dict().values(), b.method.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", ["infonce", "srem"])
 @pytest.mark.parametrize("at", [0, 3, 5])
-def test_a_run_killed_in_an_epoch_ends_like_an_undisturbed_one(make_trainer: Make, tmp_path: Path, name: str, at: int) -> None:
+def test_a_run_killed_in_an_epoch_ends_like_an_undisturbed_one(
+    make_trainer: Make, tmp_path: Path, name: str, at: int
+) -> None:
     whole = make_trainer(tmp_path / "a", name, Recipe(batch_size=16, epochs=7))
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

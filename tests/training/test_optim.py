@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -26,7 +27,7 @@ def test_cosine_without_warm_up_starts_at_the_peak_and_falls_to_zero() -> None:
     assert factors[0] == 1.0
     assert factors[75] == pytest.approx(0.5)
     assert factors[150] == pytest.approx(0.0)
-    assert all(a > b for a, b in zip(factors[:-1], factors[1:], strict=True))
+    assert all(a > b for a, b in itertools.pairwise(factors))
 
 
 def test_step_schedule_decays_at_its_epochs() -> None:
@@ -36,7 +37,14 @@ def test_step_schedule_decays_at_its_epochs() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("schedule", "linear"), ("optimizer", "lion"), ("selection", "test"), ("epochs", 0), ("lr", -1.0), ("lr", float("nan"))],
+    [
+        ("schedule", "linear"),
+        ("optimizer", "lion"),
+        ("selection", "test"),
+        ("epochs", 0),
+        ("lr", -1.0),
+        ("lr", float("nan")),
+    ],
 )
 def test_values_that_make_no_recipe_are_refused(field: str, value: object) -> None:
     with pytest.raises(UsageError, match=f"recipe.{field}"):

@@ -1,0 +1,1 @@
+"""The toy dataset: scenes, pictures and captions from a seed."""

@@ -10,15 +10,28 @@ from rsbench.data.toy.scene import COLOURS, OBJECTS, PLACES, Group, Scene
 from rsbench.data.toy.sprites import sprite
 
 _PAINT = {
-    "red": (206, 40, 36), "blue": (40, 84, 214), "yellow": (242, 214, 46), "white": (240, 240, 240),
-    "black": (40, 40, 44), "orange": (244, 136, 24), "purple": (150, 58, 186),
+    "red": (206, 40, 36),
+    "blue": (40, 84, 214),
+    "yellow": (242, 214, 46),
+    "white": (240, 240, 240),
+    "black": (40, 40, 44),
+    "orange": (244, 136, 24),
+    "purple": (150, 58, 186),
 }
 _MIDDLE = {
-    "centre": (24, 24), "upper left": (11, 12), "upper right": (11, 36), "lower left": (37, 12), "lower right": (37, 36),
+    "centre": (24, 24),
+    "upper left": (11, 12),
+    "upper right": (11, 36),
+    "lower left": (37, 12),
+    "lower right": (37, 36),
 }
 _CELLS = {
-    1: ((0, 0),), 2: ((0, -1), (0, 1)), 3: ((-1, -1), (-1, 1), (1, 0)), 4: ((-1, -1), (-1, 1), (1, -1), (1, 1)),
-    5: ((-1, -2), (-1, 0), (-1, 2), (1, -1), (1, 1)), 6: ((-1, -2), (-1, 0), (-1, 2), (1, -2), (1, 0), (1, 2)),
+    1: ((0, 0),),
+    2: ((0, -1), (0, 1)),
+    3: ((-1, -1), (-1, 1), (1, 0)),
+    4: ((-1, -1), (-1, 1), (1, -1), (1, 1)),
+    5: ((-1, -2), (-1, 0), (-1, 2), (1, -1), (1, 1)),
+    6: ((-1, -2), (-1, 0), (-1, 2), (1, -2), (1, 0), (1, 2)),
 }
 """Count -> (row, column) of each object in half steps from the middle of its group."""
 _STEP = 10

@@ -174,9 +174,17 @@ def _paint(image: Image, distance: Plane, half: float, colour: tuple[int, int, i
 
 
 _GROUNDS: dict[str, Callable[[np.random.Generator], Image]] = {
-    "meadow": _meadow, "forest": _forest, "desert": _desert, "farmland": _farmland,
-    "snow": _snow, "marsh": _marsh, "concrete": _concrete, "rock": _rock,
+    "meadow": _meadow,
+    "forest": _forest,
+    "desert": _desert,
+    "farmland": _farmland,
+    "snow": _snow,
+    "marsh": _marsh,
+    "concrete": _concrete,
+    "rock": _rock,
 }
 _LINES: dict[str, Callable[[Image, Plane, Plane, np.random.Generator], None]] = {
-    "river": _river, "road": _road, "railway": _railway,
+    "river": _river,
+    "road": _road,
+    "railway": _railway,
 }

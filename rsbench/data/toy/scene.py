@@ -55,10 +55,17 @@ class Scene:
 
 
 ATTRIBUTES = {
-    "land": len(LANDS), "line": 1 + len(LINES), "heading": 1 + len(HEADINGS),
-    "kind": len(OBJECTS), "colour": len(COLOURS), "count": MOST, "place": len(PLACES),
-    "second kind": 1 + len(OBJECTS), "second colour": 1 + len(COLOURS),
-    "second count": 1 + MOST_SECOND, "second place": 1 + len(PLACES),
+    "land": len(LANDS),
+    "line": 1 + len(LINES),
+    "heading": 1 + len(HEADINGS),
+    "kind": len(OBJECTS),
+    "colour": len(COLOURS),
+    "count": MOST,
+    "place": len(PLACES),
+    "second kind": 1 + len(OBJECTS),
+    "second colour": 1 + len(COLOURS),
+    "second count": 1 + MOST_SECOND,
+    "second place": 1 + len(PLACES),
 }
 """Name of each attribute -> number of values."""
 
@@ -71,8 +78,10 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     second = None
     if rng.random() < _SECOND_SHARE:
         second = Group(
-            _other(rng, OBJECTS, main.kind), _other(rng, COLOURS, main.colour),
-            1 + int(rng.integers(MOST_SECOND)), _other(rng, PLACES, main.place),
+            _other(rng, OBJECTS, main.kind),
+            _other(rng, COLOURS, main.colour),
+            1 + int(rng.integers(MOST_SECOND)),
+            _other(rng, PLACES, main.place),
         )
     return Scene(land, line, main, second)
 

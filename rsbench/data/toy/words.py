@@ -7,34 +7,59 @@ import numpy as np
 from rsbench.data.toy.scene import COLOURS, HEADINGS, LANDS, LINES, OBJECTS, PLACES, Group, Line, Scene
 
 _LANDS = {
-    "meadow": ("a meadow", "grassland"), "forest": ("a forest", "woodland"), "desert": ("a desert", "bare sand"),
-    "farmland": ("farmland", "crop fields"), "snow": ("snow", "an icy plain"), "marsh": ("a marsh", "wetland"),
-    "concrete": ("concrete", "a paved area"), "rock": ("rocks", "stony ground"),
+    "meadow": ("a meadow", "grassland"),
+    "forest": ("a forest", "woodland"),
+    "desert": ("a desert", "bare sand"),
+    "farmland": ("farmland", "crop fields"),
+    "snow": ("snow", "an icy plain"),
+    "marsh": ("a marsh", "wetland"),
+    "concrete": ("concrete", "a paved area"),
+    "rock": ("rocks", "stony ground"),
 }
 _LINES = {"river": ("river", "stream"), "road": ("road", "street"), "railway": ("railway", "track")}
 _HEADINGS = {
-    "horizontal": ("horizontal", "from west to east"), "vertical": ("vertical", "from north to south"),
+    "horizontal": ("horizontal", "from west to east"),
+    "vertical": ("vertical", "from north to south"),
     "diagonal": ("diagonal", "from corner to corner"),
 }
 _OBJECTS = {
-    "plane": (("plane", "planes"), ("aircraft", "aircraft")), "car": (("car", "cars"), ("vehicle", "vehicles")),
-    "truck": (("truck", "trucks"), ("lorry", "lorries")), "house": (("house", "houses"), ("building", "buildings")),
-    "tent": (("tent", "tents"), ("shelter", "shelters")), "tank": (("tank", "tanks"), ("silo", "silos")),
+    "plane": (("plane", "planes"), ("aircraft", "aircraft")),
+    "car": (("car", "cars"), ("vehicle", "vehicles")),
+    "truck": (("truck", "trucks"), ("lorry", "lorries")),
+    "house": (("house", "houses"), ("building", "buildings")),
+    "tent": (("tent", "tents"), ("shelter", "shelters")),
+    "tank": (("tank", "tanks"), ("silo", "silos")),
     "court": (("court", "courts"), ("pitch", "pitches")),
     "helicopter": (("helicopter", "helicopters"), ("chopper", "choppers")),
 }
 _PLACES = {
-    "centre": ("in the middle", "at the center"), "upper left": ("in the upper left", "at the top left"),
-    "upper right": ("in the upper right", "at the top right"), "lower left": ("in the lower left", "at the bottom left"),
+    "centre": ("in the middle", "at the center"),
+    "upper left": ("in the upper left", "at the top left"),
+    "upper right": ("in the upper right", "at the top right"),
+    "lower left": ("in the lower left", "at the bottom left"),
     "lower right": ("in the lower right", "at the bottom right"),
 }
 _NUMBERS = ("one", "two", "three", "four", "five", "six")
-_VAGUE = (("a", "a single"), ("a pair of", "a couple of"), ("a few", "several"), ("some", "several"),
-          ("several", "many"), ("many", "a group of"))
+_VAGUE = (
+    ("a", "a single"),
+    ("a pair of", "a couple of"),
+    ("a few", "several"),
+    ("some", "several"),
+    ("several", "many"),
+    ("many", "a group of"),
+)
 
 SHARES = {
-    "land": 0.8, "line": 0.75, "heading": 0.55, "colour": 0.8, "place": 0.65, "second": 0.75,
-    "second colour": 0.75, "second place": 0.5, "exact": 0.5, "vague": 0.3,
+    "land": 0.8,
+    "line": 0.75,
+    "heading": 0.55,
+    "colour": 0.8,
+    "place": 0.65,
+    "second": 0.75,
+    "second colour": 0.75,
+    "second place": 0.5,
+    "exact": 0.5,
+    "vague": 0.3,
 }
 """How often a caption tells a fact that the scene has."""
 
@@ -64,7 +89,9 @@ def _join(main: str, others: list[str], land: str, order: int) -> str:
     if order == 0 and land:
         return f"{land} with {main}{rest} ."
     if order == 1:
-        return f"there {'is' if main.startswith(('a ', 'one ')) else 'are'} {main}{' on ' + land if land else ''}{rest} ."
+        return (
+            f"there {'is' if main.startswith(('a ', 'one ')) else 'are'} {main}{' on ' + land if land else ''}{rest} ."
+        )
     if order == 2 and others:
         return f"{main}{' on ' + land if land else ''} near {' and '.join(others)} ."
     return f"{main}{rest}{' on ' + land if land else ''} ."

@@ -1,0 +1,82 @@
+"""The toy dataset: the same from a seed, as rich as promised, and never telling everything."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from rsbench.data.lifecycle import open_dataset
+from rsbench.data.sets.toy import CARD, toy_parts
+from rsbench.data.toy.make import COUNTS, make_toy
+from rsbench.data.toy.scene import ATTRIBUTES, LANDS, draw_scene
+from rsbench.progress import silent
+
+
+def test_a_scene_depends_on_its_seed_and_index_alone() -> None:
+    few, more, other = make_toy(0, 5), make_toy(0, 9), make_toy(1, 5)
+    assert np.array_equal(few.images, more.images[:5])
+    assert few.captions == more.captions[:5]
+    assert few.scenes == more.scenes[:5]
+    assert not np.array_equal(few.images, other.images)
+    assert few.captions != other.captions
+
+
+def test_captions_omit_facts_vary_and_stay_short() -> None:
+    made = make_toy(3, 300)
+    captions = [c for five in made.captions for c in five]
+    words = Counter(w for c in captions for w in c.split() if w != ".")
+    assert 90 <= len(words) <= 130
+    assert 9 <= sum(words.values()) / len(captions) <= 14
+    assert np.mean([len(set(five)) for five in made.captions]) > 4.5, "five captions are rarely alike"
+    told = [
+        sum(land in c for c in five)
+        for five, s in zip(made.captions, made.scenes, strict=True)
+        for land in [LANDS[s.land]]
+    ]
+    assert max(told) <= 5 and min(told) == 0
+    assert {"aircraft", "woodland", "several", "three"} <= set(words), "synonyms, vague and exact counts"
+
+
+def test_every_attribute_takes_all_its_values() -> None:
+    labels = np.array([s.attributes() for s in make_toy(5, 800).scenes])
+    assert [len(np.unique(column)) for column in labels.T] == list(ATTRIBUTES.values())
+
+
+def test_a_second_group_differs_from_the_first() -> None:
+    rng = np.random.default_rng(0)
+    for scene in (draw_scene(rng) for _ in range(300)):
+        if scene.second is not None:
+            assert scene.second.kind != scene.main.kind
+            assert scene.second.colour != scene.main.colour
+            assert scene.second.place != scene.main.place
+
+
+def test_scenes_of_one_land_look_alike_and_differ_from_others() -> None:
+    made = make_toy(6, 400)
+    colour = made.images.astype(float).mean(axis=(1, 2))
+    lands = np.array([s.land for s in made.scenes])
+    centres = np.stack([colour[lands == i].mean(axis=0) for i in range(len(LANDS))])
+    nearest = np.linalg.norm(colour[:, None] - centres[None], axis=2).argmin(axis=1)
+    assert (nearest == lands).mean() > 0.7
+
+
+def test_the_packed_toy_is_made_at_first_use(tmp_path: Path) -> None:
+    started = time.process_time()
+    dataset = open_dataset("toy", tmp_path)
+    assert time.process_time() - started < 60, "about ten seconds on a quiet core"
+    again = open_dataset("toy", tmp_path)
+    assert again.fingerprint == dataset.fingerprint
+    assert {k: len(v) for k, v in dataset.splits["official"].items()} == COUNTS
+    assert dataset.images.shape == (2800, 48, 48, 3)
+    assert len(dataset.captions) == 14_000
+    assert dataset.classes == LANDS
+    assert np.bincount(dataset.caption_image).tolist() == [5] * 2800
+
+
+def test_another_dataset_seed_is_another_dataset() -> None:
+    a, b = toy_parts(0, CARD, silent), toy_parts(1, CARD, silent)
+    assert a.captions != b.captions
+    assert a.filenames == b.filenames
