@@ -39,7 +39,7 @@ def evaluate(
     for trained, scored in {(row["trained_on"], row["dataset"]) for row in rows}:
         if frozenset({trained, scored}) in OVERLAP:
             errors.print(
-                f"warning: {trained} and {scored} share pictures (512 or more of RSICD's 1,093 test images are in RSITMD); "
+                f"warning: {trained} and {scored} share pictures (at least 512 of RSICD's 1,093 test images); "
                 "these figures are no clean zero-shot result",
                 soft_wrap=True,
             )

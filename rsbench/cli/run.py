@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rsbench.cli.console import console, errors, progress_bar
-from rsbench.errors import RsbenchError, UsageError
+from rsbench.errors import BusyError, RsbenchError, UsageError
 
 if TYPE_CHECKING:
     from rsbench.experiment.plan import Job
@@ -229,11 +229,14 @@ def _launch(planned: list[Job], asked: dict[str, Any]) -> int:
     options = Options(data_root(asked["root"]), asked["out"], asked["device"], not asked["no_weights"])
     slots = _slots(asked["jobs"], asked["device"], len(todo))
     _warm_up(todo, options)
-    view, failed = GridView(todo), 0
+    view, unfinished = GridView(todo), []
     with view.shown():
         for outcome in LAUNCHERS.load("local")(todo, options, slots, view.notify):
             view.close(outcome)
-            failed += outcome.status != "done"
+            unfinished += [outcome] if outcome.status != "done" else []
+    failed = len(unfinished)
+    if failed and all(o.status == "busy" for o in unfinished):
+        raise BusyError(unfinished[0].error)
     if failed:
         errors.print(f"{failed} of {len(todo)} runs did not finish; the same command tries them again")
     return failed

@@ -1,0 +1,172 @@
+"""The main job as typed: plan, run, resume, table, eval."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rsbench.cli.app import main
+from rsbench.results.store import RunFolder
+
+QUICK = ["--set", "recipe.epochs=2", "--set", "recipe.validate_every=2"]
+GRID = ["--dataset", "toy", "--method", "infonce,rcl", "--noise", "0,0.4", "--seeds", "2", *QUICK]
+
+
+@pytest.fixture(scope="module")
+def grid(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with eight small runs, made by the command line."""
+    out = tmp_path_factory.mktemp("grid")
+    assert main(["run", *GRID, "--out", str(out), "--root", str(data_root), "--jobs", "1"]) == 0
+    return out
+
+
+def hashes(out: Path) -> list[str]:
+    return sorted(p.parent.name for p in out.glob("*/result.json"))
+
+
+def test_the_command_of_the_readme_resolves_as_typed(capsys, tmp_path):
+    assert main(["plan", "--method", "srem", "--noise", "0.4", "--seeds", "5", "--out", str(tmp_path), "--json"]) == 0
+    jobs = json.loads(capsys.readouterr().out)
+    assert [j["spec"]["seed"] for j in jobs] == [0, 1, 2, 3, 4]
+    assert {(j["spec"]["dataset"], j["spec"]["backbone"], j["spec"]["noise"]["rate"]) for j in jobs} == {
+        ("toy", "toy", 0.4)
+    }
+    assert {j["state"] for j in jobs} == {"new"}
+    assert not list(tmp_path.iterdir()), "a plan writes nothing"
+
+
+def test_a_grid_leaves_one_whole_folder_for_each_run(grid):
+    assert len(hashes(grid)) == 8
+    for name in hashes(grid):
+        folder = RunFolder(grid, name)
+        kept = {p.name for p in folder.path.iterdir()}
+        assert kept == {"spec.json", "result.json", "history.jsonl", "log.txt", "pairs", "weights.safetensors", ".lock"}
+        result = folder.read_result()
+        assert result["hash"] == name
+        assert result["test"]["best"]["mr"] > 10, "chance is 0.4"
+        noisy = result["spec"]["noise"]["rate"] > 0
+        assert ("best" in result["detection"]) == noisy
+        assert result["noise"]["mismatched"] == pytest.approx(0.4 if noisy else 0.0, abs=0.01)
+        assert len(folder.history.read_text().splitlines()) == 2
+
+
+def test_the_resolved_line_runs_the_same_grid_and_nothing_is_done_twice(grid, capsys, data_root):
+    before = {n: (grid / n / "result.json").stat().st_mtime_ns for n in hashes(grid)}
+    assert main(["run", *GRID, "--out", str(grid), "--root", str(data_root), "--jobs", "1"]) == 0
+    line, *rest = capsys.readouterr().out.splitlines()
+    assert line.startswith("rsbench run --dataset toy --split official --method infonce,rcl --noise 0,0.4 ")
+    assert "8 of 8 runs are kept" in rest[0]
+    assert any("mR" in text and "AUROC" in text for text in rest), "the table is printed again"
+    assert main(["run", *line.split()[2:], "--root", str(data_root)]) == 0
+    assert {n: (grid / n / "result.json").stat().st_mtime_ns for n in hashes(grid)} == before
+
+
+def test_a_config_file_says_the_same_and_typed_flags_win(grid, capsys, tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text(
+        'dataset = "toy"\nmethod = ["infonce", "rcl"]\nnoise = [0, 0.4]\nseeds = 2\n'
+        f'out = "{grid}"\n[set]\n"recipe.epochs" = 2\n"recipe.validate_every" = 2\n'
+    )
+    assert main(["plan", "--config", str(path), "--json"]) == 0
+    assert {j["state"] for j in json.loads(capsys.readouterr().out)} == {"done"}
+    assert main(["plan", "--config", str(path), "--seeds", "3", "--json"]) == 0
+    states = [j["state"] for j in json.loads(capsys.readouterr().out)]
+    assert (states.count("done"), states.count("new")) == (8, 4)
+
+
+def test_table_of_the_grid(grid, capsys):
+    assert main(["table", str(grid), "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("infonce" in line for line in lines) == 2
+    assert sum("rcl" in line for line in lines) == 2
+
+
+def test_eval_repeats_the_stored_test_figures(grid, capsys, data_root):
+    runs = [str(grid / n) for n in hashes(grid)[:2]]
+    assert main(["eval", *runs, "--root", str(data_root), "--json"]) == 0
+    for row in json.loads(capsys.readouterr().out):
+        stored = RunFolder(grid, row["run"]).read_result()["test"]["best"]
+        assert row["metrics"] == stored
+        assert not row["zero_shot"]
+        assert (grid / row["run"] / "eval-toy-official-test.json").exists()
+
+
+def test_eval_in_folds_and_on_other_parts(grid, capsys, data_root):
+    run = str(grid / hashes(grid)[0])
+    found = {}
+    for words in (["--folds", "5"], ["--part", "val"], []):
+        assert main(["eval", run, "--root", str(data_root), "--json", *words]) == 0
+        found[" ".join(words)] = json.loads(capsys.readouterr().out)[0]["metrics"]["mr"]
+    assert found["--folds 5"] > found[""], "100 candidates are easier than 500"
+    assert found["--part val"] != found[""]
+
+
+def test_validation_only_never_reads_the_test_part(capsys, tmp_path, data_root, monkeypatch):
+    from rsbench.experiment import run as experiment
+
+    parts = []
+    original = experiment.score_part
+    monkeypatch.setattr(experiment, "score_part", lambda *args: parts.append(args[4]) or original(*args))
+    words = ["run", "--dataset", "toy", "--method", "vse", "--noise", "0.4", "--validation-only", *QUICK]
+    assert main([*words, "--out", str(tmp_path), "--root", str(data_root), "--jobs", "1"]) == 0
+    assert parts == ["val"]
+    result = RunFolder(tmp_path, hashes(tmp_path)[0]).read_result()
+    assert "test" not in result
+    assert "VALIDATION ONLY" in capsys.readouterr().out
+
+
+def test_the_test_part_is_read_once(tmp_path, data_root, monkeypatch):
+    from rsbench.experiment import run as experiment
+
+    parts = []
+    original = experiment.score_part
+    monkeypatch.setattr(experiment, "score_part", lambda *args: parts.append(args[4]) or original(*args))
+    words = ["run", "--dataset", "toy", "--method", "vse", "--noise", "0.4", "--set", "recipe.epochs=3"]
+    assert main([*words, "--out", str(tmp_path), "--root", str(data_root), "--jobs", "1"]) == 0
+    assert parts[:3] == ["val"] * 3
+    assert set(parts[3:]) == {"test"} and len(parts) <= 5, "after training: last and best epoch"
+
+
+def test_a_users_own_file_runs_like_a_built_in_method(tmp_path, data_root, capsys):
+    example = Path(__file__).parents[2] / "docs" / "examples" / "my_method.py"
+    own = tmp_path / "mine.py"
+    own.write_text(example.read_text())
+    words = [
+        "run",
+        "--dataset",
+        "toy",
+        "--method",
+        str(own),
+        "--noise",
+        "0.4",
+        *QUICK,
+        "--set",
+        "method.warmup_epochs=1",
+    ]
+    words += ["--root", str(data_root), "--jobs", "1", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    result = RunFolder(tmp_path / "out", hashes(tmp_path / "out")[0]).read_result()
+    assert result["detection"]["best"]["detector"] == "native"
+    assert "precision" in result["detection"]["best"]
+    assert len(result["spec"]["revisions"]["method_file"]) == 64
+    own.write_text(own.read_text() + "\n# another version\n")
+    capsys.readouterr()
+    assert main(["plan", *words[1:-4], "--out", str(tmp_path / "out"), "--json"]) == 0
+    assert [j["state"] for j in json.loads(capsys.readouterr().out)] == ["new"], "a changed file is another run"
+
+
+def test_a_failed_run_ends_with_one_and_the_reason(tmp_path, data_root, capsys):
+    broken = tmp_path / "broken.py"
+    example = Path(__file__).parents[2] / "docs" / "examples" / "my_method.py"
+    broken.write_text(
+        example.read_text().replace("total = per_pair[trusted].mean()", "total = per_pair.log().log().sum()")
+    )
+    words = ["run", "--dataset", "toy", "--method", f"infonce,{broken}", "--noise", "0.4", *QUICK]
+    assert main([*words, "--root", str(data_root), "--jobs", "1", "--out", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr()
+    assert "the loss is nan at epoch 1, step 1" in shown.out
+    assert "1 of 2 runs did not finish" in shown.err
+    states = {RunFolder(tmp_path / "out", n).state() for n in hashes(tmp_path / "out")}
+    assert states == {"done", "failed"}
