@@ -10,7 +10,7 @@ SOURCES := pyproject.toml constraints.txt
 export OMP_NUM_THREADS := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test test-slow lint format bench docs build clean
+.PHONY: help demo test test-slow lint format bench tables docs build clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ format: .venv/.dev ## let ruff format and mend what it can
 
 bench: .venv/.dev ## speed of the evaluator against the bare matrix product
 	$(BIN)/python benchmarks/evaluator.py
+
+tables: .venv/.dev ## the tables of README and docs, from the committed results
+	$(BIN)/python docs/fill_tables.py
 
 docs: .venv/.docs ## the documentation as a site, in site/
 	$(BIN)/mkdocs build --strict

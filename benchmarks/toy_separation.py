@@ -48,6 +48,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         root, out = Path(folder) / "data", Path(folder) / "results"
+        store_folder(root, "toy").mkdir(parents=True)
         write_store(store_folder(root, "toy"), toy_parts(DATASET_SEED, CARD, silent))
         request = Request(methods=METHODS, datasets=("toy",), rates=RATES, seeds=RUN_SEEDS)
         specs = resolve(request, root)

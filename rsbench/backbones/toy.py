@@ -25,7 +25,7 @@ from rsbench.backbones.words import word_hash, words_of
 from rsbench.data.dataset import Dataset
 from rsbench.progress import Progress, silent
 
-PIXELS, TEXT_WIDTH, WORDS, VOCABULARY = 48, 64, 24, 512
+PIXELS, TEXT_WIDTH, WORDS, VOCABULARY = 48, 64, 32, 512
 """Side at which images are read, width of word vectors, words of a caption, most words known."""
 
 _BATCH = 256
@@ -75,7 +75,7 @@ class Toy(CachedHeads):
         return RawFeatures(tokens.mean(dim=1), tokens, torch.zeros(len(tokens), SIDE * SIDE, dtype=torch.int8))
 
     def text_features(self, texts: Sequence[str]) -> RawFeatures:
-        """Pooled ``[n, 64]``, tokens ``[n, 24, 64]``."""
+        """Pooled ``[n, 64]``, tokens ``[n, 32, 64]``."""
         known = {h: i for i, h in enumerate(self.words.tolist()) if h >= 0}
         index = torch.full((len(texts), WORDS), -1, dtype=torch.int64)
         for row, text in enumerate(texts):

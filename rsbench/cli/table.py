@@ -33,6 +33,7 @@ def table(
     noise: Annotated[str, typer.Option(help="Only these noise rates, for example 0,0.4.")] = "",
     recipe: Annotated[str, typer.Option(help="Only these recipes: common, paper.")] = "",
     sort: Annotated[str, typer.Option(help="Order within a rate: mr, another metric, method or backbone.")] = "mr",
+    validation: Annotated[bool, typer.Option("--validation", help="Only searches on validation.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="Noise rates as columns of mR.")] = False,
     pool: Annotated[str, typer.Option(help="Average over these settings although they differ.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -52,6 +53,7 @@ def table(
         backbones=_names(backbone),
         recipes=_names(recipe),
         noise=_names(noise),
+        validation=validation or None,
     )
     tables = build_tables(chosen, sort=sort, pool=_names(pool), wide=wide)
     if form is Format.text and not as_json and output is None:

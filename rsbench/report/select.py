@@ -20,6 +20,7 @@ def select(
     backbones: Sequence[str] = (),
     recipes: Sequence[str] = (),
     noise: Sequence[str] = (),
+    validation: bool | None = None,
 ) -> list[Result]:
     """Results that match every filter; an empty filter matches all.
 
@@ -30,6 +31,8 @@ def select(
         backbones: backbone names.
         recipes: recipe names.
         noise: rates, such as ``0.4``.
+        validation: True for searches on validation alone, False for runs with test figures, None for the latter
+            where there are any.
 
     Raises:
         UnknownNameError: a name that no result has.
@@ -39,7 +42,14 @@ def select(
     kept = _named(kept, "method", methods, lambda s: {s["method"], method_label(s), f"{s['method']}:{s['variant']}"})
     kept = _named(kept, "backbone", backbones, lambda s: {s["backbone"]})
     kept = _named(kept, "recipe", recipes, lambda s: {s["recipe"].get("name", "")})
-    return _at_rates(kept, noise)
+    return _at_rates(_by_part(kept, validation), noise)
+
+
+def _by_part(results: Sequence[Result], validation: bool | None) -> Sequence[Result]:
+    held_out = [r for r in results if r["spec"].get("held_out", True)]
+    if validation is None:
+        return held_out or results
+    return [r for r in results if r not in held_out] if validation else held_out
 
 
 def _named(

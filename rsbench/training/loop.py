@@ -106,9 +106,13 @@ class Trainer:
         self.state = State()
         self.records: Records = {}
         self.best: dict[str, Tensor] = {}
-        self.optimizer = build_optimizer(method.param_groups(), recipe)
         self.scaler = make_scaler(self.device, precision)
-        self.stepper = OptimizerStepper(self.optimizer, recipe, pairs.steps_per_epoch(), self.scaler)
+        self._start_optimizer()
+
+    def _start_optimizer(self) -> None:
+        self.optimizer = build_optimizer(self.method.param_groups(), self.recipe)
+        steps = self.pairs.steps_per_epoch()
+        self.stepper = OptimizerStepper(self.optimizer, self.recipe, steps, self.scaler)
 
     # What a method may ask for between epochs (see methods.base.Context).
 
@@ -169,6 +173,7 @@ class Trainer:
         if phases[0].name != self.state.phase:
             self.state.phase = phases[0].name
             self.method.calibrate(self)
+            self._start_optimizer()  # moments of a loss of another scale would make steps many times too long
         records = EpochRecords(len(self.pairs), self.device, self.epoch)
         self.stepper.global_step = self.epoch * self.pairs.steps_per_epoch()
         self.method.train()

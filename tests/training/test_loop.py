@@ -145,6 +145,14 @@ def test_calibration_is_called_at_the_start_and_after_warm_up(make_trainer: Make
     assert calls == [(0, False), (5, True)]
 
 
+def test_the_optimizer_starts_anew_when_the_loss_changes(make_trainer: Make, tmp_path: Path) -> None:
+    """Adam's moments of a loss a hundred times smaller would make the first steps several times too long."""
+    trainer = make_trainer(tmp_path, "srem", Recipe(batch_size=16, epochs=7))
+    trainer.fit()
+    steps = {int(state["step"]) for state in trainer.optimizer.state.values()}
+    assert steps == {2 * (60 // 16)}, "two epochs after five of warm-up"
+
+
 def test_score_visits_every_pair_once_in_eval_mode(make_trainer: Make, tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     modes = []

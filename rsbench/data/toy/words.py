@@ -71,8 +71,9 @@ def write_captions(scene: Scene, rng: np.random.Generator, count: int = 5) -> li
 
 def _caption(scene: Scene, rng: np.random.Generator) -> str:
     told = {fact: bool(rng.random() < share) for fact, share in SHARES.items()}
-    if all(told.values()):
-        told["place"] = False
+    facts = _facts(scene)
+    if all(told[fact] for fact in facts):
+        told[facts[int(rng.integers(len(facts)))]] = False
     land = _either(rng, _LANDS[LANDS[scene.land]]) if told["land"] else ""
     main = _group(scene.main, told["colour"], told["place"], rng)
     others = []
@@ -80,18 +81,24 @@ def _caption(scene: Scene, rng: np.random.Generator) -> str:
         others.append(_group(scene.second, told["second colour"], told["second place"], rng))
     if scene.line is not None and told["line"]:
         others.append(_line(scene.line, told["heading"], rng))
-    return _join(main, others, land, int(rng.integers(4)))
+    verb = "is" if scene.main.count == 1 else "are"
+    return _join(main, others, land, verb, int(rng.integers(4)))
 
 
-def _join(main: str, others: list[str], land: str, order: int) -> str:
+def _facts(scene: Scene) -> tuple[str, ...]:
+    """Facts of this scene that a caption may leave out; at least one always is."""
+    line = ("line", "heading") if scene.line is not None else ()
+    second = ("second", "second colour", "second place") if scene.second is not None else ()
+    return ("land", "colour", "place", *line, *second)
+
+
+def _join(main: str, others: list[str], land: str, verb: str, order: int) -> str:
     """Four orders of the parts; a missing land cover leaves two."""
     rest = "".join(f" and {o}" for o in others)
     if order == 0 and land:
         return f"{land} with {main}{rest} ."
     if order == 1:
-        return (
-            f"there {'is' if main.startswith(('a ', 'one ')) else 'are'} {main}{' on ' + land if land else ''}{rest} ."
-        )
+        return f"there {verb} {main}{' on ' + land if land else ''}{rest} ."
     if order == 2 and others:
         return f"{main}{' on ' + land if land else ''} near {' and '.join(others)} ."
     return f"{main}{rest}{' on ' + land if land else ''} ."
