@@ -2,7 +2,7 @@
 
     python benchmarks/train_loop.py [--out benchmarks/results/train_loop.json]
 
-Cached features as wide as those of `lite` (1280 and 384) and `toy` (128 and 64), InfoNCE, batch 128, one thread. Ours has
+Cached features as wide as those of `lite` (1280, 384) and `toy` (128, 64), InfoNCE, batch 128, one thread. Ours has
 records of every pair, the finiteness check, noise detection once an epoch and a checkpoint; validation is left out of
 both. Median of the ratios of interleaved pairs.
 """

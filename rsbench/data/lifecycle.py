@@ -16,7 +16,7 @@ from rsbench.data.dataset import Dataset
 from rsbench.data.download import download
 from rsbench.data.parts import Reader, ReadOptions
 from rsbench.data.report import Report, make_report
-from rsbench.data.store import META, read_store, write_atomic, write_store
+from rsbench.data.store import META, read_store, stored_revision, write_atomic, write_store
 from rsbench.data.subset import subset_view
 from rsbench.errors import DataError
 from rsbench.progress import Progress, silent
@@ -42,12 +42,22 @@ def open_dataset(name: str, root: Path, progress: Progress = silent) -> Dataset:
     if card.base:
         return subset_view(open_dataset(card.base, root, progress), card)
     folder = store_folder(root, name)
-    if not is_packed(root, name):
-        if not card.generated:
-            raise DataError(f"dataset '{name}' is not prepared under {root}; {ways_out(card)}")
+    packed = is_packed(root, name)
+    if not packed and not card.generated:
+        raise DataError(f"dataset '{name}' is not prepared under {root}; {ways_out(card)}")
+    if card.generated and (not packed or _outdated(folder, card)):
         with _disk_faults(name, root):
-            _pack(card, root, None, None, ReadOptions(card.image_size), progress)
+            _pack(card, root, None, None, ReadOptions(card.image_size), progress, overwrite=packed)
+    if _outdated(folder, card):
+        raise DataError(
+            f"dataset '{name}' was packed as revision {stored_revision(folder)}, this version makes {card.revision}; "
+            f"pack it again: rsbench prepare {name} --overwrite"
+        )
     return read_store(folder, name)
+
+
+def _outdated(folder: Path, card: DatasetCard) -> bool:
+    return stored_revision(folder) not in (None, card.revision)
 
 
 def prepare(

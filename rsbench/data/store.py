@@ -90,6 +90,14 @@ def read_store(folder: Path, name: str) -> Dataset:
     return dataset
 
 
+def stored_revision(folder: Path) -> int | None:
+    """Revision of the card that a store was packed with; None where the store cannot tell."""
+    try:
+        return int(json.loads((folder / META).read_bytes())["revision"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def fingerprint(revision: int, tables: Mapping[str, Any], images_hash: str) -> str:
     """sha256 over the card's revision, all tables (as canonical JSON) and the image bytes' hash."""
     text = json.dumps([revision, dict(tables), images_hash], sort_keys=True, separators=(",", ":"))

@@ -24,6 +24,24 @@ def hyper(
     return dataclasses.field(default=default, metadata=meta)
 
 
+def adam_steps(epochs: int, decay_epoch: int) -> dict[str, Any]:
+    """The recipe of VSE++ and its descendants: Adam 2e-4, batch 128, x0.1 at one epoch, clipped at 2.
+
+    Source: fartashf/vsepp train.py:28-60; XLearning-SCU/2021-NeurIPS-NCR NCR/run.py:62-64.
+    """
+    return {
+        "optimizer": "adam",
+        "lr": 2e-4,
+        "weight_decay": 0.0,
+        "batch_size": 128,
+        "epochs": epochs,
+        "schedule": "step",
+        "decay_epochs": (decay_epoch,),
+        "decay_factor": 0.1,
+        "grad_clip": 2.0,
+    }
+
+
 @dataclass(frozen=True)
 class MethodCard:
     """A method's facts. Raise ``revision`` when its numbers change.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rsbench.errors import UsageError
-from rsbench.methods.card import MethodCard, hyper
+from rsbench.methods.card import MethodCard, adam_steps, hyper
 from rsbench.methods.checks import within
 
 
@@ -45,17 +45,7 @@ CARD = MethodCard(
         "f(p): log -log(1-p); tan tan(p); abs p; exp exp(p-1); gce (1-(1-p)^q)/q",
     ),
     variants={"full": {}, **{name: {"loss": name} for name in ("log", "tan", "abs", "exp", "gce")}},
-    paper_recipe={
-        "optimizer": "adam",
-        "lr": 2e-4,
-        "weight_decay": 0.0,
-        "batch_size": 128,
-        "epochs": 30,
-        "schedule": "step",
-        "decay_epochs": (15,),
-        "decay_factor": 0.1,
-        "grad_clip": 2.0,
-    },
+    paper_recipe=adam_steps(epochs=30, decay_epoch=15),
     searched=tuple({"tau": t} for t in (0.05, 0.03, 0.07, 0.1, 0.15, 0.2)),
     decided=(
         "S is the cosine of pooled vectors; tau is not learned (a learned tau moves the bound of the loss).",

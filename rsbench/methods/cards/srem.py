@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rsbench.errors import UsageError
-from rsbench.methods.card import MethodCard, hyper
+from rsbench.methods.card import MethodCard, adam_steps, hyper
 from rsbench.methods.checks import within
 
 _OURS = "not in the paper"
@@ -96,17 +96,7 @@ CARD = MethodCard(
         "u+w": {"cmbcl": "none"},
         "u+w+c_uniform": {"cmbcl": "uniform"},
     },
-    paper_recipe={
-        "optimizer": "adam",
-        "lr": 2e-4,
-        "weight_decay": 0.0,
-        "batch_size": 128,
-        "epochs": 55,
-        "schedule": "step",
-        "decay_epochs": (30,),
-        "decay_factor": 0.1,
-        "grad_clip": 2.0,
-    },
+    paper_recipe=adam_steps(epochs=55, decay_epoch=30),
     searched=(
         {"tau": -2.0, "scale": 20.0},
         *({"tau": 0.0, "scale": scale} for scale in (20.0, 14.0, 10.0, 7.0, 5.0)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rsbench.methods.card import MethodCard, hyper
+from rsbench.methods.card import MethodCard, adam_steps, hyper
 from rsbench.methods.checks import within
 
 
@@ -42,17 +42,7 @@ CARD = MethodCard(
         "sum:     L = sum_i sum_{j != i} [m - S_ii + S_ij]_+ + [m - S_ii + S_ji]_+",
     ),
     variants={"full": {}, "sum": {"negatives": "sum"}},
-    paper_recipe={
-        "optimizer": "adam",
-        "lr": 2e-4,
-        "weight_decay": 0.0,
-        "batch_size": 128,
-        "epochs": 30,
-        "schedule": "step",
-        "decay_epochs": (15,),
-        "decay_factor": 0.1,
-        "grad_clip": 2.0,
-    },
+    paper_recipe=adam_steps(epochs=30, decay_epoch=15),
     searched=tuple({"margin": m} for m in (0.2, 0.05, 0.1, 0.3, 0.4, 0.5)),
     decided=(
         "Summed over the batch as published; the factor B matters for clipping only, Adam divides it out.",
