@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rsbench.cli.app import main
@@ -170,3 +171,51 @@ def test_a_failed_run_ends_with_one_and_the_reason(tmp_path, data_root, capsys):
     assert "1 of 2 runs did not finish" in shown.err
     states = {RunFolder(tmp_path / "out", n).state() for n in hashes(tmp_path / "out")}
     assert states == {"done", "failed"}
+
+
+def other_dataset(root: Path) -> None:
+    """A store named ``ucm`` with three test images whose captions use toy words."""
+    from rsbench.data.lifecycle import store_folder
+    from rsbench.data.parts import Parts
+    from rsbench.data.store import write_store
+
+    folder = store_folder(root, "ucm")
+    if folder.exists():
+        return
+    folder.mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 255, (3, 48, 48, 3), dtype=np.uint8)
+    parts = Parts(
+        name="ucm", images=images, filenames=["a", "b", "c"], captions=["two red cars", "a river", "three tents"],
+        caption_image=[0, 1, 2], classes=(), image_class=[-1] * 3,
+        splits={"official": {"train": [0], "test": [0, 1, 2]}},
+    )  # fmt: skip
+    write_store(folder, parts)
+
+
+def test_eval_on_another_dataset_reads_it_with_the_runs_own_statistics(grid, capsys, data_root):
+    other_dataset(data_root)
+    run = str(grid / hashes(grid)[0])
+    assert main(["eval", run, "--dataset", "ucm", "--root", str(data_root), "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    assert (row["trained_on"], row["dataset"], row["split"], row["zero_shot"]) == ("toy", "ucm", "official", True)
+    assert row["metrics"]["i2t_r5"] == 100.0, "three candidates"
+
+
+def test_eval_of_several_runs_shows_mean_and_deviation(grid, capsys, data_root):
+    runs = [str(grid / n) for n in hashes(grid)[:3]]
+    assert main(["eval", *runs, "--root", str(data_root)]) == 0
+    shown = capsys.readouterr().out
+    assert "mean" in shown and "± (n-1)" in shown
+
+
+def test_eval_warns_of_shared_pictures(monkeypatch, capsys, tmp_path):
+    metrics = dict.fromkeys(
+        ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "mr", "rsum", "i2t_medr", "t2i_medr"), 1.0
+    )
+    row = {"run": "x", "method": "srem:full", "trained_on": "rsitmd", "dataset": "rsicd", "metrics": metrics}
+    monkeypatch.setattr("rsbench.experiment.evaluate.evaluate_run", lambda *args: row)
+    assert main(["eval", str(tmp_path), "--dataset", "rsicd"]) == 0
+    assert "rsitmd and rsicd share pictures" in capsys.readouterr().err
+    row["dataset"] = "toy"
+    assert main(["eval", str(tmp_path), "--dataset", "toy"]) == 0
+    assert "share pictures" not in capsys.readouterr().err
