@@ -161,9 +161,8 @@ def test_a_users_own_file_runs_like_a_built_in_method(tmp_path, data_root, capsy
 def test_a_failed_run_ends_with_one_and_the_reason(tmp_path, data_root, capsys):
     broken = tmp_path / "broken.py"
     example = Path(__file__).parents[2] / "docs" / "examples" / "my_method.py"
-    broken.write_text(
-        example.read_text().replace("total = per_pair[trusted].mean()", "total = per_pair.log().log().sum()")
-    )
+    good, bad = "total = per_pair[trusted].mean()", "total = per_pair.sum() + per_pair.detach().neg().log().sum()"
+    broken.write_text(example.read_text().replace(good, bad))
     words = ["run", "--dataset", "toy", "--method", f"infonce,{broken}", "--noise", "0.4", *QUICK]
     assert main([*words, "--root", str(data_root), "--jobs", "1", "--out", str(tmp_path / "out")]) == 1
     shown = capsys.readouterr()
