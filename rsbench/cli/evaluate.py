@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rsbench.cli.console import console, errors, progress_bar
+from rsbench.cli.console import errors, print_rows, progress_bar
 
 OVERLAP = {frozenset({"rsitmd", "rsicd"}), frozenset({"rsitmd", "rsicd-2k"})}
 """Datasets that share pictures: RSITMD was partly made from RSICD's."""
@@ -50,14 +50,13 @@ def evaluate(
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
     names = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "mr", "rsum", "i2t_medr", "t2i_medr")
-    table = Table("run", "method", "dataset", *names, box=None)
-    for row in rows:
-        table.add_row(row["run"], row["method"], row["dataset"], *(f"{row['metrics'][n]:.2f}" for n in names))
+    lines = [
+        [r["run"], r["method"].removesuffix(":full"), r["dataset"], *(f"{r['metrics'][n]:.2f}" for n in names)]
+        for r in rows
+    ]
     if len(rows) > 1:
         columns = [[row["metrics"][n] for row in rows] for n in names]
-        table.add_row("mean", "", "", *(f"{statistics.mean(c):.2f}" for c in columns))
-        table.add_row("± (n-1)", "", "", *(f"{statistics.stdev(c):.2f}" for c in columns))
-    console.print(table)
+        lines.append(["mean", "", "", *(f"{statistics.mean(c):.2f}" for c in columns)])
+        lines.append(["± (n-1)", "", "", *(f"{statistics.stdev(c):.2f}" for c in columns)])
+    print_rows(("run", "method", "dataset", *names), lines)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsbench.cli.console import console, errors, progress_bar
+from rsbench.cli.console import console, errors, print_rows, progress_bar
 from rsbench.errors import BusyError, RsbenchError, UsageError
 
 if TYPE_CHECKING:
@@ -168,8 +168,6 @@ def _plan(asked: dict[str, Any]) -> list[Job]:
 
 
 def _show_plan(jobs: list[Job], as_json: bool) -> None:
-    from rich.table import Table
-
     from rsbench.cli.live import label
     from rsbench.experiment.plan import counts
 
@@ -177,10 +175,8 @@ def _show_plan(jobs: list[Job], as_json: bool) -> None:
         rows = [{"hash": j.spec.hash, "state": j.state, "todo": j.todo, "spec": j.spec.as_dict()} for j in jobs]
         print(json.dumps(rows, indent=1))
         return
-    table = Table("run", "what", "state", "will run", box=None)
-    for job in jobs:
-        table.add_row(job.spec.hash, label(job), job.state, "yes" if job.todo else "no")
-    console.print(table)
+    lines = [[j.spec.hash, label(j), j.state, "yes" if j.todo else "no"] for j in jobs]
+    print_rows(("run", "what", "state", "will run"), lines)
     states = ", ".join(f"{n} {state}" for state, n in counts(jobs).items())
     console.print(f"{len(jobs)} runs: {states}; {sum(j.todo for j in jobs)} to do")
 

@@ -186,7 +186,7 @@ def other_dataset(root: Path) -> None:
     parts = Parts(
         name="ucm", images=images, filenames=["a", "b", "c"], captions=["two red cars", "a river", "three tents"],
         caption_image=[0, 1, 2], classes=(), image_class=[-1] * 3,
-        splits={"official": {"train": [0], "test": [0, 1, 2]}},
+        splits={"official": {"test": [0, 1, 2]}},
     )  # fmt: skip
     write_store(folder, parts)
 
