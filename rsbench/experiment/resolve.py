@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
@@ -20,7 +21,8 @@ from rsbench.experiment.request import Request, field_names
 from rsbench.experiment.spec import RunSpec
 from rsbench.methods.build import card_digest, check_needs, load_card, resolve_params
 from rsbench.methods.card import MethodCard
-from rsbench.noise.index import NoiseSpec
+from rsbench.noise.imported import FILE
+from rsbench.noise.index import NoiseIndex, NoiseSpec
 from rsbench.noise.make import make_index, resolve_source
 from rsbench.progress import Progress, silent
 from rsbench.registry import DATASETS, NOISE_KINDS
@@ -75,14 +77,18 @@ def _resolve_one(
         backbone_name, request.tuning or own_tuning, request.weights or "", _scope(settings, "backbone")
     )
     check_needs(method_card, backbone_name, tuning, backbone.capabilities[tuning])
-    noise = _noise_spec(request, card, split, rate, seed)
+    index = noise_index(dataset, split, _noise_spec(request, card, split, rate, seed), root)
+    if rate not in (0.0, index.spec.rate):
+        raise UsageError(
+            f"--noise {rate:g}: the list '{index.spec.source}' has rate {index.spec.rate:g}; leave --noise out"
+        )
     tuned = _tuned(request, card.name, backbone_name, tuning, name)
     fixed = method_card.variants.get(variant, {})
     params = {**{k: v for k, v in tuned.items() if k not in fixed}, **_scope(settings, "method")}
     return RunSpec(
         dataset=card.name,
         split=split,
-        noise=noise,
+        noise=index.spec,
         backbone=backbone_name,
         tuning=tuning,
         weights=weights,
@@ -95,8 +101,8 @@ def _resolve_one(
         precision="fp32" if request.precision == "auto" else request.precision,
         held_out=request.held_out,
         fingerprint=dataset.fingerprint,
-        noise_sha256=noise_digest(dataset, split, noise, root),
-        revisions=_revisions(name, method_card, backbone, card),
+        noise_sha256=index.sha256,
+        revisions=_revisions(name, method_card, backbone, card, weights),
     )
 
 
@@ -113,6 +119,8 @@ def _scope(settings: Mapping[str, str], scope: str) -> dict[str, str]:
 
 
 def _noise_spec(request: Request, card: DatasetCard, split: str, rate: float, seed: int) -> NoiseSpec:
+    if request.source is not None and request.source.startswith(FILE):
+        return NoiseSpec(request.kind, request.unit, rate, request.source, seed=0)  # the file tells the rest
     if rate == 0 or request.kind == "none":
         if rate > 0:
             raise UsageError(f"--noise {rate} with --noise-kind none contradict each other; drop one of them")
@@ -133,9 +141,10 @@ def _noise_spec(request: Request, card: DatasetCard, split: str, rate: float, se
     return NoiseSpec(request.kind, request.unit, rate, source, noise_seed)
 
 
-@functools.lru_cache(maxsize=256)
-def _digest(key: tuple[str, str], spec: NoiseSpec, root: Path, dataset: _Same) -> str:
-    return make_index(dataset.value, key[1], spec, root).sha256
+@functools.lru_cache(maxsize=64)
+def _index(fingerprint: str, split: str, spec: NoiseSpec, root: Path, dataset: _Same) -> NoiseIndex:
+    del fingerprint
+    return make_index(dataset.value, split, spec, root)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,9 +154,9 @@ class _Same:
     value: Dataset = dataclasses.field(compare=False)
 
 
-def noise_digest(dataset: Dataset, split: str, spec: NoiseSpec, root: Path) -> str:
-    """sha256 of the noise index of a spec, made once per process."""
-    return _digest((dataset.fingerprint, split), spec, root, _Same(dataset))
+def noise_index(dataset: Dataset, split: str, spec: NoiseSpec, root: Path) -> NoiseIndex:
+    """The noise index of a spec, made once per process."""
+    return _index(dataset.fingerprint, split, spec, root, _Same(dataset))
 
 
 def _recipe(request: Request, card: MethodCard, tuning: str, settings: Mapping[str, str]) -> Recipe:
@@ -194,12 +203,23 @@ def cast(like: Any, text: str, name: str) -> Any:
         raise UsageError(f"--set {name}={text}: expected {wanted}, such as {name}={like}") from None
 
 
-def _revisions(name: str, method: MethodCard, backbone: BackboneCard, dataset: DatasetCard) -> dict[str, Any]:
+def _revisions(
+    name: str, method: MethodCard, backbone: BackboneCard, dataset: DatasetCard, weights: str
+) -> dict[str, Any]:
+    """Revision numbers, and digests of files that are not part of the package."""
     found: dict[str, Any] = {"method": method.revision, "backbone": backbone.revision, "dataset": dataset.revision}
-    digest = card_digest(name)
-    if digest is not None:
-        found["method_file"] = digest
-    return found
+    files = {"method_file": card_digest(name), "weights_file": _file_digest(weights)}
+    return found | {k: v for k, v in files.items() if v is not None}
+
+
+@functools.cache
+def _file_digest(weights: str) -> str | None:
+    """sha256 of local weights, None for a kind such as ``hub``."""
+    path = Path(weights)
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.cache

@@ -13,6 +13,9 @@ from rsbench.data.splits import order_hash
 from rsbench.errors import NoiseError, UsageError
 from rsbench.noise.index import NoiseSpec
 
+GENERATED = "use the generated one (rsbench run --noise-source generated; rsbench noise --source generated)"
+"""The way out where there is no published list."""
+
 RATES = (0.2, 0.4, 0.6, 0.8)
 """The rates of RRSITR's files, in the order in which one generator made them."""
 
@@ -50,14 +53,14 @@ def official_fault(
     Rate 0 is the clean file that every family of lists begins with.
     """
     if not rates:
-        return f"no official noise list is known for '{name}'; use --source generated"
+        return f"no official noise list is known for '{name}'; {GENERATED}"
     if split not in rates:
-        return f"the official lists of '{name}' are for split {', '.join(rates)}, not '{split}'; use --source generated"
+        return f"the official lists of '{name}' are for split {', '.join(rates)}, not '{split}'; {GENERATED}"
     if kind != "shuffle" or unit != "caption":
-        return f"official lists shuffle captions; for kind '{kind}', unit '{unit}' use --source generated"
+        return f"official lists shuffle captions; for kind '{kind}', unit '{unit}' {GENERATED}"
     if rate != 0 and not any(math.isclose(rate, r) for r in rates[split]):
         known = ", ".join(f"{r:g}" for r in rates[split])
-        return f"'{name}' has no official list at rate {rate:g}, only at 0, {known}; use --source generated"
+        return f"'{name}' has no official list at rate {rate:g}, only at 0, {known}; {GENERATED}"
     return None
 
 
@@ -95,7 +98,7 @@ def official(dataset: Dataset, split: str, spec: NoiseSpec) -> Ints:
         raise NoiseError(
             f"the official list of '{dataset.name}' names {known.pairs:,} training pairs in a fixed order; this copy "
             f"has {len(shown):,} pairs, {len(dataset.missing)} images missing, or another order; "
-            f"prepare the complete dataset, or use --source generated"
+            f"prepare the complete dataset, or {GENERATED}"
         )
     shown[:, 1] = shown[source_rows(len(shown), spec.rate), 1]
     return shown

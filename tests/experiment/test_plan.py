@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from rsbench.data.lifecycle import open_dataset
 from rsbench.errors import BusyError, CapabilityError, ResultError, RsbenchError, UnknownNameError, UsageError
 from rsbench.experiment.plan import make_plan
 from rsbench.experiment.request import Request
 from rsbench.experiment.resolve import resolve, split_variant
 from rsbench.experiment.spec import RunSpec
+from rsbench.noise.formats import write_pairs
+from rsbench.noise.imported import import_index, store_index
+from rsbench.noise.index import NoiseSpec
+from rsbench.noise.make import make_index
 from rsbench.results.store import RunFolder, write_json
 
 
@@ -154,3 +159,21 @@ def test_a_run_is_claimed_by_one_process(spec: RunSpec, tmp_path: Path) -> None:
         pass
     with b.claimed():
         assert (tmp_path / spec.hash / ".lock").exists()
+
+
+def test_an_imported_list_tells_its_own_rate(data_root: Path, tmp_path: Path) -> None:
+    dataset = open_dataset("toy", data_root)
+    made = make_index(dataset, "official", NoiseSpec(rate=0.3, unit="image", seed=7))
+    path = tmp_path / "theirs.npy"
+    write_pairs(dataset, made, path, "per-image")
+    store_index(data_root, "theirs", import_index(dataset, "official", path, name="theirs"))
+
+    request = Request(methods=("infonce",), datasets=("toy",), source="file:theirs")
+    spec = resolve(request, data_root)[0]
+    assert (spec.noise.kind, spec.noise.unit, spec.noise.source) == ("shuffle", "image", "file:theirs")
+    assert spec.noise.rate == pytest.approx(0.3, abs=0.01)
+    assert spec.noise_sha256 == made.sha256
+    with pytest.raises(UsageError, match="leave --noise out"):
+        resolve(dataclasses.replace(request, rates=(0.2,)), data_root)
+    with pytest.raises(UnknownNameError, match="did you mean theirs"):
+        resolve(dataclasses.replace(request, source="file:their"), data_root)
