@@ -18,6 +18,7 @@ class BackboneCard:
         weights: kinds of weights accepted: ``bundled``, ``hub``, ``random``, or a local path where ``path`` is listed.
             The first is the default.
         params: settable fields with defaults; checked by ``--set backbone.NAME=VALUE``.
+        aligned: whether images and texts share a space before any training (zero-shot rows).
         warning: printed and recorded whenever it is used (for example a known leakage).
     """
 
@@ -28,6 +29,7 @@ class BackboneCard:
     weights: tuple[str, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    aligned: bool = False
     warning: str = ""
     revision: int = 1
 

@@ -56,6 +56,7 @@ OPENCLIP = BackboneCard(
     capabilities={"full": _HIDDEN},
     weights=("hub", "random", PATH),
     params={"model": "ViT-B-32-quickgelu", "tag": "openai"},
+    aligned=True,
     source="mlfoundations/open_clip",
 )
 
@@ -65,5 +66,6 @@ CLIP_VIT_B32 = BackboneCard(
     target="rsbench.backbones.openclip:ClipVitB32",
     capabilities={"full": _HIDDEN},
     weights=("hub", "random", PATH),
+    aligned=True,
     source="openai/CLIP; weights timm/vit_base_patch32_clip_224.openai through open_clip",
 )

@@ -10,16 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from rsbench.cli.console import errors, print_rows, progress_bar
+from rsbench.errors import UsageError
 
 OVERLAP = {frozenset({"rsitmd", "rsicd"}), frozenset({"rsitmd", "rsicd-2k"})}
 """Datasets that share pictures: RSITMD was partly made from RSICD's."""
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; several are averaged.")],
+    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of finished runs; several are averaged.")] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Another dataset (zero-shot).")] = None,
     split: Annotated[str | None, typer.Option(help="Split scheme; default: the run's, else the dataset's.")] = None,
     part: Annotated[str, typer.Option(help="Part: val or test (train for a look at memorisation).")] = "test",
+    backbone: Annotated[str | None, typer.Option("--backbone", "-b", help="A pretrained backbone as it comes.")] = None,
+    weights: Annotated[str, typer.Option(help="Its weights: hub, random or a local file.")] = "",
     folds: Annotated[int, typer.Option(help="Average over this many folds of the part (COCO 1K: 5).")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     root: Annotated[
@@ -27,15 +30,25 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score the best weights of finished runs again, on their own dataset or another one.
+    """Score finished runs, or a pretrained backbone without training, on their own dataset or another one.
 
     rsbench eval results/0123456789abcdef --dataset rsicd
+    rsbench eval --backbone clip-vit-b32 --dataset rsitmd
     """
+    if bool(runs) == bool(backbone):
+        raise UsageError("give folders of finished runs, or a pretrained --backbone with a --dataset; not both")
+    if backbone and not dataset:
+        raise UsageError(
+            f"--backbone {backbone} needs a dataset to score: --dataset NAME (see `rsbench list datasets`)"
+        )
     from rsbench.data.root import data_root
-    from rsbench.experiment.evaluate import evaluate_run
+    from rsbench.experiment.evaluate import evaluate_backbone, evaluate_run
 
+    where, how = data_root(root), (split, part, folds, device)
     with progress_bar() as progress:
-        rows = [evaluate_run(r, data_root(root), dataset, split, part, folds, device, progress) for r in runs]
+        rows = [evaluate_run(r, where, dataset, *how, progress) for r in runs or ()]
+        if backbone and dataset:
+            rows.append(evaluate_backbone(backbone, where, dataset, weights, *how, progress))
     for trained, scored in {(row["trained_on"], row["dataset"]) for row in rows}:
         if frozenset({trained, scored}) in OVERLAP:
             errors.print(

@@ -1,14 +1,17 @@
-"""Score a finished run again, on its own dataset or another one."""
+"""Score a finished run, or a backbone as it comes, on any dataset."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from rsbench.backbones.build import build_backbone
+from rsbench.backbones.resolve import resolve_backbone
 from rsbench.data.lifecycle import open_dataset
-from rsbench.errors import ResultError, UsageError
-from rsbench.experiment.run import build, materials
+from rsbench.errors import CapabilityError, ResultError, UsageError
+from rsbench.experiment.run import build
 from rsbench.experiment.spec import SPEC_VERSION, RunSpec
+from rsbench.methods.base import Method, Setup
 from rsbench.progress import Progress, silent
 from rsbench.registry import DATASETS
 from rsbench.results.store import RunFolder, read_json, write_json
@@ -32,6 +35,31 @@ def read_spec(run: Path) -> RunSpec:
     return RunSpec.from_dict(data)
 
 
+def trained_method(run: Path) -> tuple[RunSpec, Method]:
+    """A finished run's method with its best weights; its training data need not be here.
+
+    Raises:
+        UsageError: no run folder.
+        ResultError: no weights, or of another version.
+    """
+    folder, spec = RunFolder(run.parent, run.name), read_spec(run)
+    if not folder.weights.exists():
+        state = folder.state()
+        how = "it was run with --no-weights, or they were not copied" if state == "done" else f"it is {state}"
+        raise ResultError(f"run '{run}' has no weights to score ({how}); run it again without --no-weights")
+    result = folder.read_result()
+    n_classes = int(result["dataset"].get("classes", 0))
+    template = build_backbone(spec.backbone, spec.tuning, spec.weights, dict(spec.backbone_params), seed=0)
+    method = build(spec, template, int(result["noise"]["pairs"]), n_classes)
+    tensors, _ = read_tensors(folder.weights)
+    try:
+        method.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ResultError(f"{folder.weights} does not fit its spec ({reason}); run it again") from None
+    return spec, method
+
+
 def evaluate_run(
     run: Path,
     root: Path,
@@ -44,44 +72,82 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Retrieval of a run's best weights on one part of a dataset.
 
-    The backbone's statistics come from the run's own training part, through the weights file.
-    The figures are kept beside the run, in ``eval-<dataset>-<split>-<part>.json``.
+    The backbone's statistics come with the weights. The figures are kept beside the run, in
+    ``eval-<dataset>-<split>-<part>.json``.
 
     Raises:
         UsageError: no run folder, unknown split or part.
         ResultError: no weights, or of another version.
     """
-    folder, spec = RunFolder(run.parent, run.name), read_spec(run)
-    if not folder.weights.exists():
-        state = folder.state()
-        how = "it was run with --no-weights" if state == "done" else f"it is {state}"
-        raise ResultError(f"run '{run}' has no weights to score ({how}); run it again without --no-weights")
-    shared = materials(spec, root, progress)
-    tensors, _ = read_tensors(folder.weights)
-    chosen = choose_device(device)
-    method = build(spec, shared, len(shared.dataset.pairs(spec.split, "train")))
-    method.load_state_dict(tensors)
-    method.to(chosen)
-    other = dataset is not None and dataset != spec.dataset
-    target = open_dataset(dataset, root, progress) if other and dataset else shared.dataset
-    scheme = split or (DATASETS.load(target.name).default_split if other else spec.split)
-    inputs = shared.inputs
-    if other:
-        tokens = bool(method.card.needs & {"tokens"})
-        inputs = method.backbone.cpu().inputs(target, root / "features", tokens=tokens, progress=progress)
-        method.to(chosen)
-    scores = score_part(method, inputs, target, scheme, part, chosen, spec.precision)
+    spec, method = trained_method(run)
+    name = dataset or spec.dataset
+    own = spec.split if name == spec.dataset else None
     row = {
         "run": run.name,
         "method": f"{spec.method}:{spec.variant}",
         "trained_on": spec.dataset,
-        "dataset": target.name,
+        "zero_shot": name != spec.dataset,
+        **_scored(method, name, root, split or own, part, folds, device, spec.precision, progress),
+    }
+    write_json(run / f"eval-{name}-{row['split']}-{part}.json", row)
+    return row
+
+
+def evaluate_backbone(
+    backbone: str,
+    root: Path,
+    dataset: str,
+    weights: str = "",
+    split: str | None = None,
+    part: str = "test",
+    folds: int = 1,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Zero-shot retrieval of a pretrained backbone, without any training.
+
+    Raises:
+        CapabilityError: its towers do not share a space before training.
+        WeightsError: weights that are missing or do not fit.
+    """
+    card, tuning, chosen, params = resolve_backbone(backbone, "", weights)
+    if not card.aligned:
+        raise CapabilityError(
+            f"backbone '{backbone}' has no joint space before training; a zero-shot row needs a pretrained pair of "
+            "towers such as clip-vit-b32, or a finished run"
+        )
+    method = Method(build_backbone(backbone, tuning, chosen, params, seed=0), None, Setup(0, 0, 0, 0))
+    return {
+        "run": chosen,
+        "method": f"{backbone} (no training)",
+        "trained_on": "",
+        "zero_shot": True,
+        **_scored(method, dataset, root, split, part, folds, device, "fp32", progress),
+    }
+
+
+def _scored(
+    method: Method,
+    dataset: str,
+    root: Path,
+    split: str | None,
+    part: str,
+    folds: int,
+    device: str,
+    precision: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    chosen, target = choose_device(device), open_dataset(dataset, root, progress)
+    scheme = split or DATASETS.load(dataset).default_split
+    target.part(scheme, part)
+    tokens = "tokens" in method.card.needs if hasattr(method, "card") else False
+    inputs = method.backbone.inputs(target, root / "features", tokens=tokens, progress=progress)
+    scores = score_part(method.to(chosen), inputs, target, scheme, part, chosen, precision)
+    return {
+        "dataset": dataset,
         "fingerprint": target.fingerprint,
         "split": scheme,
         "part": part,
         "folds": folds,
-        "zero_shot": other,
         "metrics": retrieval(scores, folds),
     }
-    write_json(run / f"eval-{target.name}-{scheme}-{part}.json", row)
-    return row

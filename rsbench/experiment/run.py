@@ -104,17 +104,24 @@ def fitted_backbone(spec: RunSpec, template: Backbone, seed: int) -> Backbone:
     return backbone
 
 
-def build(spec: RunSpec, shared: Materials, n_pairs: int) -> Method:
-    """The method of a spec over its fitted backbone, initialised from the run seed."""
+def build(spec: RunSpec, template: Backbone, n_pairs: int, n_classes: int) -> Method:
+    """The method of a spec over its backbone, initialised from the run seed.
+
+    Args:
+        spec: what to build.
+        template: a backbone of the spec whose buffers are taken over (fitted, or to be loaded afterwards).
+        n_pairs: training pairs P.
+        n_classes: scene classes of the training dataset.
+    """
     seed = derive_seed("init", spec.seed)
     torch.manual_seed(seed)
-    backbone = fitted_backbone(spec, shared.template, seed)
+    backbone = fitted_backbone(spec, template, seed)
     setup = Setup(
         n_pairs=n_pairs,
-        n_classes=len(shared.dataset.classes),
+        n_classes=n_classes,
         batch_size=spec.recipe.batch_size,
         epochs=spec.recipe.epochs,
-        new_backbone=lambda: fitted_backbone(spec, shared.template, derive_seed("second", spec.seed)),
+        new_backbone=lambda: fitted_backbone(spec, template, derive_seed("second", spec.seed)),
     )
     return build_method(spec.method, spec.variant, spec.params, backbone, setup)
 
@@ -214,7 +221,9 @@ class _Run:
 
     def result(self) -> Result:
         """Train, evaluate, describe."""
-        method = build(self.spec, self.shared, len(self.index.pairs)).to(self.device)
+        method = build(self.spec, self.shared.template, len(self.index.pairs), len(self.dataset.classes)).to(
+            self.device
+        )
         pairs = TrainingPairs(
             self.dataset, self.index.pairs, self.shared.inputs, self.spec.recipe.batch_size, self.device
         )
@@ -279,6 +288,7 @@ class _Run:
         return {
             "images": len(self.dataset.filenames),
             "captions": len(self.dataset.captions),
+            "classes": len(self.dataset.classes),
             "parts": {k: len(v) for k, v in split.items()},
             "missing": len(self.dataset.missing),
             "t2i_bound": t2i_bound(self.dataset, np.asarray(split["test"])) if "test" in split else {},

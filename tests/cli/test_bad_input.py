@@ -193,6 +193,8 @@ PLANS = [
 ]
 
 AFTERWARDS = [
+    Case("eval", "give folders of finished runs, or a pretrained --backbone"),
+    Case("eval --backbone clip-vit-b32", "needs a dataset to score"),
     Case("eval {t}/results/run", "is no run folder (it has no spec.json)"),
     Case("eval {t}/results/run", "spec.json has version 99", run_folder(spec={"version": 99})),
     Case("eval {t}/results/run", "holds no JSON object", run_folder(spec="[1]")),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rsbench.backbones.cards import OPENCLIP
 from rsbench.cli.app import main
 from rsbench.results.store import RunFolder
 
@@ -218,3 +221,25 @@ def test_eval_warns_of_shared_pictures(monkeypatch, capsys, tmp_path):
     row["dataset"] = "toy"
     assert main(["eval", str(tmp_path), "--dataset", "toy"]) == 0
     assert "share pictures" not in capsys.readouterr().err
+
+
+def test_a_pretrained_backbone_is_scored_without_training(capsys, data_root, monkeypatch):
+    other_dataset(data_root)
+    small_clip = import_from(Path(__file__).parents[1] / "backbones" / "small_clip.py")
+    small_clip.register()
+    card = dataclasses.replace(OPENCLIP, params={"model": small_clip.NAME, "tag": ""})
+    monkeypatch.setattr("rsbench.backbones.cards.OPENCLIP", card)
+    words = ["eval", "--backbone", "openclip", "--weights", "random", "--dataset", "ucm", "--root", str(data_root)]
+    assert main([*words, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    assert row["zero_shot"] and row["metrics"]["t2i_r5"] == 100.0
+    assert main(["eval", "--backbone", "toy", "--dataset", "ucm", "--root", str(data_root)]) == 2
+    assert "no joint space before training" in capsys.readouterr().err
+
+
+def import_from(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
