@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -17,7 +18,11 @@ from rsbench.errors import ResultError
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None = None) -> None:
-    """Write tensors and a JSON state so that the file is either whole or not there."""
+    """Write tensors and a JSON state so that the file is either whole or not there.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # clone: safetensors refuses tensors that share memory
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
@@ -26,6 +31,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str,
         with open(tmp, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(tmp, path)
+    except SafetensorError as error:
+        if f"os error {errno.ENOSPC}" in str(error):  # a full disk is the machine's fault, not the run's
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         tmp.unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from rsbench.backbones.cards import OPENCLIP
 from rsbench.cli.app import main
@@ -243,3 +244,28 @@ def import_from(path: Path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_a_full_disk_ends_with_one_line_and_the_run_goes_on_later(tmp_path, data_root, capsys, monkeypatch):
+    from rsbench.training import checkpoint
+
+    words = ["run", "--dataset", "toy", "--method", "infonce", "--noise", "0.4", "--set", "recipe.epochs=3"]
+    words += ["--root", str(data_root), "--jobs", "1", "--out", str(tmp_path)]
+    original, written = checkpoint.save_file, []
+
+    def full(*args: object, **kwargs: object) -> None:
+        written.append(args)
+        if len(written) > 3:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        original(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    assert main(words) == 2
+    shown = capsys.readouterr().err.strip().splitlines()
+    assert len(shown) == 1 and "no space left" in shown[0]
+    folder = RunFolder(tmp_path, next(tmp_path.iterdir()).name)
+    assert folder.state() == "partial", "nothing is recorded as failed, the last checkpoint is whole"
+    monkeypatch.setattr(checkpoint, "save_file", original)
+    assert main(words) == 0
+    assert folder.state() == "done"
+    assert "resumed after epoch 1" in folder.log_file.read_text()
