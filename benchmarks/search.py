@@ -23,8 +23,9 @@ from rsbench.experiment.request import Request
 from rsbench.experiment.resolve import resolve
 from rsbench.experiment.run import Options
 from rsbench.experiment.spec import RunSpec
+from rsbench.files import write_atomic
 from rsbench.methods.build import load_card
-from rsbench.results.store import RunFolder, write_text
+from rsbench.results.store import RunFolder
 
 RATE, SEED = 0.4, 0
 TUNED = Path(__file__).parents[1] / "rsbench" / "experiment" / "tuned.toml"
@@ -86,7 +87,7 @@ def main() -> None:
         best = max(range(len(tried)), key=lambda i: (scores[i], -i))
         print(f"{method}: {tried[best][0]} (val mR {scores[best]:.2f}) of " + ", ".join(f"{s:.2f}" for s in scores))
         rows.append(toml_row(tried[best][1], tried[best][0], scores[best], len(tried)))
-    write_text(TUNED, header.rstrip() + "\n" + "".join(rows))
+    write_atomic(TUNED, (header.rstrip() + "\n" + "".join(rows)).encode())
 
 
 if __name__ == "__main__":

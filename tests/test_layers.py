@@ -20,6 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     "__init__",
     "errors",
+    "files",
     "seeding",
     "progress",
     "registry",
@@ -40,7 +41,7 @@ LAYERS = [
 """Imports go left in this list, never right."""
 
 HEAVY = {"torch", "torchvision", "transformers", "timm", "open_clip", "pandas", "sklearn", "scipy", "matplotlib", "ray"}
-LIGHT = ("cli", "registry", "errors", "seeding", "progress", "data", "noise", "results", "report")
+LIGHT = ("cli", "registry", "errors", "files", "seeding", "progress", "data", "noise", "results", "report")
 LIGHT_FILES = ("backbones/card.py", "backbones/cards.py", "methods/card.py", "methods/build.py", "training/recipe.py")
 VERBS = ("run", "plan", "eval", "table", "noise", "prepare", "mock", "doctor")
 LIGHT_COMMANDS = ("--help", "list", "describe srem", "describe toy", *(f"{verb} --help" for verb in VERBS))

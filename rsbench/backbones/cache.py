@@ -24,6 +24,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from rsbench.errors import DataError
+from rsbench.files import write_atomic
 from rsbench.progress import Progress, silent
 
 Rows = Callable[[int, int], Mapping[str, Tensor]]
@@ -195,9 +196,4 @@ def _crc(path: Path) -> int:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_atomic(path, json.dumps(value).encode())

@@ -76,7 +76,7 @@ def _emit(text: str, output: Path | None) -> None:
         return
     if not output.parent.is_dir():
         raise UsageError(f"there is no folder '{output.parent}' for --output; make it first: mkdir -p {output.parent}")
-    from rsbench.results.store import write_text
+    from rsbench.files import write_atomic
 
-    write_text(output, text)
+    write_atomic(output, text.encode())
     typer.echo(f"wrote {output}", err=True)

@@ -16,9 +16,10 @@ from rsbench.data.dataset import Dataset
 from rsbench.data.download import download
 from rsbench.data.parts import Reader, ReadOptions
 from rsbench.data.report import Report, make_report
-from rsbench.data.store import META, read_store, stored_revision, write_atomic, write_store
+from rsbench.data.store import META, read_store, stored_revision, write_store
 from rsbench.data.subset import subset_view
 from rsbench.errors import DataError
+from rsbench.files import write_atomic
 from rsbench.progress import Progress, silent
 from rsbench.registry import DATASETS, resolve
 

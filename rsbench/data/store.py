@@ -23,6 +23,7 @@ from rsbench.data.parts import (
     missing_message,
 )
 from rsbench.errors import DataError
+from rsbench.files import write_atomic
 from rsbench.progress import Progress, silent
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "Unreadable",
     "fingerprint",
     "read_store",
-    "write_atomic",
     "write_store",
 ]
 
@@ -102,19 +102,6 @@ def fingerprint(revision: int, tables: Mapping[str, Any], images_hash: str) -> s
     """sha256 over the card's revision, all tables (as canonical JSON) and the image bytes' hash."""
     text = json.dumps([revision, dict(tables), images_hash], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees all of it or nothing."""
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with tmp.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(tmp, path)
-    finally:
-        tmp.unlink(missing_ok=True)
 
 
 def _readable(parts: Parts, bad: dict[int, str], progress: Progress) -> Iterator[Pixels]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rsbench.data.dataset import Dataset, Ints
-from rsbench.data.store import write_atomic
 from rsbench.errors import NoiseError, UnknownNameError, UsageError
+from rsbench.files import write_atomic
 from rsbench.noise.arrays import array_from_pairs, pairs_from_array, read_array
 from rsbench.noise.index import NoiseIndex
 from rsbench.noise.tables import ROWS, TITLES, read_table, table_bytes

@@ -10,8 +10,8 @@ import numpy as np
 
 from rsbench.data.dataset import Dataset, Ints
 from rsbench.data.root import data_root
-from rsbench.data.store import write_atomic
 from rsbench.errors import NoiseError, UnknownNameError, UsageError
+from rsbench.files import write_atomic
 from rsbench.noise.formats import read_pairs
 from rsbench.noise.index import NoiseIndex, NoiseSpec
 from rsbench.noise.slots import placed_images, shuffle_fault

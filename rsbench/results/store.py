@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,25 +12,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rsbench.errors import BusyError, ResultError
+from rsbench.files import sweep, write_atomic
 from rsbench.results.schema import SCHEMA_VERSION, Result
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is either whole or not there."""
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(tmp, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(tmp, path)
-    finally:
-        tmp.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write indented JSON atomically. NaN is refused: it is not JSON and never a result."""
-    write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    write_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -114,11 +101,13 @@ class RunFolder:
             lock.release()
 
     def open(self, spec: Mapping[str, Any]) -> None:
-        """Write the spec, or check that the one there is the same.
+        """Write the spec, or check that the one there is the same; remove what a killed writer left.
 
         Raises:
             ResultError: the folder belongs to another spec.
         """
+        for folder in (self.path, self.pairs):
+            sweep(folder)
         plain = json.loads(json.dumps(spec))
         if self.spec.exists() and read_json(self.spec) != plain:
             raise ResultError(
@@ -140,4 +129,4 @@ class RunFolder:
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Write ``history.jsonl``, one epoch a line."""
-        write_text(self.history, "".join(json.dumps(line) + "\n" for line in history))
+        write_atomic(self.history, "".join(json.dumps(line) + "\n" for line in history).encode())

@@ -192,7 +192,7 @@ def table(*lines: str):
 
 
 def gz(content: bytes) -> bytes:
-    return gzip.compress(content)
+    return gzip.compress(content, mtime=0)
 
 
 METHOD = """

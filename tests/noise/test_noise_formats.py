@@ -201,7 +201,7 @@ ROWS = "filename,row,source_row\n"
         ("a.csv", b"filename,title\nimg_0.tif\n", "line 2 has 1 cells instead of 2"),
         ("a.csv", b"filename,title\nimg_0.tif,x\n", "has 1 rows, the training part has 6 pairs"),
         ("a.csv.gz", b"filename,title\n", "is no whole gzip file"),
-        ("a.csv.gz", gzip.compress(b"filename,title\n" * 99)[:-9], "is no whole gzip file"),
+        ("a.csv.gz", gzip.compress(b"filename,title\n" * 99, mtime=0)[:-9], "is no whole gzip file"),
         ("a.csv", b"filename,title\n" + b"img_9.tif,x\n" * 6, "line 2: 'img_9.tif' is no image of the training part"),
         ("a.csv", b"filename,title\n" + b"img_3.tif,x\n" * 6, "line 2: 'img_3.tif' is no image of the training part"),
         ("a.csv", b"filename,title\n" + b"img_0.tif,x\n" * 6, "has 6 rows for image 'img_0.tif' instead of 2"),
