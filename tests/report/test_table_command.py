@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 import typer
@@ -77,15 +76,9 @@ def test_nothing_heavy_is_imported(tmp_path, results):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_many_runs_cost_little_more_than_reading_them(tmp_path):
+def test_a_thousand_runs_make_one_table(tmp_path):
     specs = [spec_of(m, r / 10, s) for m in "abcde" for r in range(10) for s in range(20)]
     write(tmp_path, *(result_of(s, 20.0 + s.seed) for s in specs))
-    files = list(tmp_path.glob("*/result.json"))
-    started = time.process_time()
-    for file in files:
-        json.loads(file.read_bytes())
-    bare = time.process_time() - started
-    started = time.process_time()
     (found,) = build_tables(load_results([tmp_path]))
     assert len(found.rows) == 50
-    assert time.process_time() - started < 12 * bare
+    assert {row.cells[-1].text for row in found.rows} == {"20"}
