@@ -269,3 +269,13 @@ def test_a_full_disk_ends_with_one_line_and_the_run_goes_on_later(tmp_path, data
     assert main(words) == 0
     assert folder.state() == "done"
     assert "resumed after epoch 1" in folder.log_file.read_text()
+
+
+def test_a_backbone_trained_from_pixels_goes_the_same_road(tmp_path, data_root):
+    words = ["run", "--dataset", "toy", "--backbone", "tiny", "--method", "infonce", "--noise", "0", "--jobs", "1"]
+    words += ["--set", "recipe.epochs=1", "--set", "recipe.lr=0.002", "--set", "recipe.warmup_steps=5"]
+    assert main([*words, "--root", str(data_root), "--out", str(tmp_path)]) == 0
+    result = RunFolder(tmp_path, hashes(tmp_path)[0]).read_result()
+    assert result["spec"]["tuning"] == "full"
+    assert result["test"]["best"]["mr"] > 3, "chance is about 0.9"
+    assert main(["eval", str(tmp_path / hashes(tmp_path)[0]), "--root", str(data_root)]) == 0
