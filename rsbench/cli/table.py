@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsbench.cli.console import console
+from rsbench.cli.console import console, errors
 from rsbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rsbench.results.schema import Result
 
 
 class Format(StrEnum):
@@ -46,8 +51,9 @@ def table(
     from rsbench.report.select import select
     from rsbench.results.frame import load_results
 
+    found = load_results(results)
     chosen = select(
-        load_results(results),
+        found,
         datasets=_names(dataset),
         methods=_names(method),
         backbones=_names(backbone),
@@ -55,6 +61,7 @@ def table(
         noise=_names(noise),
         validation=validation or None,
     )
+    _tell_hidden(found, chosen)
     tables = build_tables(chosen, sort=sort, pool=_names(pool), wide=wide)
     if form is Format.text and not as_json and output is None:
         from rsbench.report.text import show
@@ -64,6 +71,13 @@ def table(
     from rsbench.report.formats import render
 
     _emit(render(tables, "json" if as_json else form.value), output)
+
+
+def _tell_hidden(found: Sequence[Result], chosen: Sequence[Result]) -> None:
+    """Say on stderr that searches on validation stand beside what is shown."""
+    searches = sum(not r["spec"].get("held_out", True) for r in found)
+    if searches and all(r["spec"].get("held_out", True) for r in chosen):
+        errors.print(f"searches on validation that are not shown: {searches} (see them with --validation)", style="dim")
 
 
 def _names(text: str) -> list[str]:

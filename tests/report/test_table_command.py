@@ -10,6 +10,7 @@ import typer
 from synthetic_results import result_of, spec_of, write
 from typer.testing import CliRunner
 
+from rsbench.cli.app import main
 from rsbench.cli.table import table
 from rsbench.errors import RsbenchError, UnknownNameError, UsageError
 from rsbench.report.build import build_tables
@@ -82,3 +83,15 @@ def test_a_thousand_runs_make_one_table(tmp_path):
     (found,) = build_tables(load_results([tmp_path]))
     assert len(found.rows) == 50
     assert {row.cells[-1].text for row in found.rows} == {"20"}
+
+
+def test_searches_on_validation_are_named_and_shown_on_request(tmp_path, capsys):
+    write(tmp_path, result_of(spec_of("a", 0.4, 0), 20.0), result_of(spec_of("b", 0.4, 0, held_out=False), 30.0))
+    assert main(["table", str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    assert "VALIDATION ONLY" not in shown.out
+    assert "searches on validation that are not shown: 1 (see them with --validation)" in shown.err
+    assert main(["table", str(tmp_path), "--validation"]) == 0
+    shown = capsys.readouterr()
+    assert "VALIDATION ONLY" in shown.out
+    assert "not shown" not in shown.err
