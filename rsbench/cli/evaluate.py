@@ -42,13 +42,13 @@ def evaluate(
             f"--backbone {backbone} needs a dataset to score: --dataset NAME (see `rsbench list datasets`)"
         )
     from rsbench.data.root import data_root
-    from rsbench.experiment.evaluate import evaluate_backbone, evaluate_run
+    from rsbench.experiment.evaluate import Scoring, evaluate_backbone, evaluate_run
 
-    where, how = data_root(root), (split, part, folds, device)
     with progress_bar() as progress:
-        rows = [evaluate_run(r, where, dataset, *how, progress) for r in runs or ()]
+        how = Scoring(data_root(root), split, part, folds, device, progress)
+        rows = [evaluate_run(r, how, dataset) for r in runs or ()]
         if backbone and dataset:
-            rows.append(evaluate_backbone(backbone, where, dataset, weights, *how, progress))
+            rows.append(evaluate_backbone(backbone, how, dataset, weights))
     for trained, scored in {(row["trained_on"], row["dataset"]) for row in rows}:
         if frozenset({trained, scored}) in OVERLAP:
             errors.print(

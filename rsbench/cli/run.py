@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -205,8 +206,10 @@ def _resolved_line(asked: dict[str, Any], specs: list[RunSpec]) -> str:
         "seed-list": listed([s.seed for s in specs]),
         "out": asked["out"],
     }
-    sets = "".join(f" --set {item}" for item in asked["settings"] or [])
-    return "rsbench run " + " ".join(f"--{k} {v}" for k, v in parts.items()) + sets
+    words = [w for key, value in parts.items() for w in (f"--{key}", str(value))]
+    words += [w for item in asked["settings"] or [] for w in ("--set", item)]
+    words += ["--validation-only"] if asked["validation_only"] else []
+    return shlex.join(["rsbench", "run", *words])
 
 
 def _launch(planned: list[Job], asked: dict[str, Any]) -> int:

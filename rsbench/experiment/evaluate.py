@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +61,29 @@ def trained_method(run: Path) -> tuple[RunSpec, Method]:
     return spec, method
 
 
-def evaluate_run(
-    run: Path,
-    root: Path,
-    dataset: str | None = None,
-    split: str | None = None,
-    part: str = "test",
-    folds: int = 1,
-    device: str = "auto",
-    progress: Progress = silent,
-) -> dict[str, Any]:
-    """Retrieval of a run's best weights on one part of a dataset.
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored, and where.
+
+    Attributes:
+        root: data folder.
+        split: scheme; None for the run's own, or the dataset's default.
+        part: ``test``, ``val`` or ``train``.
+        folds: average over this many equal runs of images.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        progress: called while features are computed.
+    """
+
+    root: Path
+    split: str | None = None
+    part: str = "test"
+    folds: int = 1
+    device: str = "auto"
+    progress: Progress = silent
+
+
+def evaluate_run(run: Path, how: Scoring, dataset: str | None = None) -> dict[str, Any]:
+    """Retrieval of a run's best weights on one part of a dataset, its own by default.
 
     The backbone's statistics come with the weights. The figures are kept beside the run, in
     ``eval-<dataset>-<split>-<part>.json``.
@@ -81,29 +94,20 @@ def evaluate_run(
     """
     spec, method = trained_method(run)
     name = dataset or spec.dataset
-    own = spec.split if name == spec.dataset else None
+    if name == spec.dataset and how.split is None:
+        how = replace(how, split=spec.split)
     row = {
         "run": run.name,
         "method": f"{spec.method}:{spec.variant}",
         "trained_on": spec.dataset,
         "zero_shot": name != spec.dataset,
-        **_scored(method, name, root, split or own, part, folds, device, spec.precision, progress),
+        **_scored(method, name, how, spec.precision, tokens="tokens" in method.card.needs),
     }
-    write_json(run / f"eval-{name}-{row['split']}-{part}.json", row)
+    write_json(run / f"eval-{name}-{row['split']}-{how.part}.json", row)
     return row
 
 
-def evaluate_backbone(
-    backbone: str,
-    root: Path,
-    dataset: str,
-    weights: str = "",
-    split: str | None = None,
-    part: str = "test",
-    folds: int = 1,
-    device: str = "auto",
-    progress: Progress = silent,
-) -> dict[str, Any]:
+def evaluate_backbone(backbone: str, how: Scoring, dataset: str, weights: str = "") -> dict[str, Any]:
     """Zero-shot retrieval of a pretrained backbone, without any training.
 
     Raises:
@@ -122,32 +126,21 @@ def evaluate_backbone(
         "method": f"{backbone} (no training)",
         "trained_on": "",
         "zero_shot": True,
-        **_scored(method, dataset, root, split, part, folds, device, "fp32", progress),
+        **_scored(method, dataset, how, "fp32", tokens=False),
     }
 
 
-def _scored(
-    method: Method,
-    dataset: str,
-    root: Path,
-    split: str | None,
-    part: str,
-    folds: int,
-    device: str,
-    precision: str,
-    progress: Progress,
-) -> dict[str, Any]:
-    chosen, target = choose_device(device), open_dataset(dataset, root, progress)
-    scheme = split or DATASETS.load(dataset).default_split
-    target.part(scheme, part)
-    tokens = "tokens" in method.card.needs if hasattr(method, "card") else False
-    inputs = method.backbone.inputs(target, root / "features", tokens=tokens, progress=progress)
-    scores = score_part(method.to(chosen), inputs, target, scheme, part, chosen, precision)
+def _scored(method: Method, dataset: str, how: Scoring, precision: str, tokens: bool) -> dict[str, Any]:
+    device, target = choose_device(how.device), open_dataset(dataset, how.root, how.progress)
+    split = how.split or DATASETS.load(dataset).default_split
+    target.part(split, how.part)
+    inputs = method.backbone.inputs(target, how.root / "features", tokens=tokens, progress=how.progress)
+    scores = score_part(method.to(device), inputs, target, split, how.part, device, precision)
     return {
         "dataset": dataset,
         "fingerprint": target.fingerprint,
-        "split": scheme,
-        "part": part,
-        "folds": folds,
-        "metrics": retrieval(scores, folds),
+        "split": split,
+        "part": how.part,
+        "folds": how.folds,
+        "metrics": retrieval(scores, how.folds),
     }

@@ -70,7 +70,6 @@ class State:
     best_mr: float = float("-inf")
     stale: int = 0
     phase: str = ""
-    global_step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)

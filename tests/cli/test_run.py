@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,11 @@ def test_validation_only_never_reads_the_test_part(capsys, tmp_path, data_root, 
     assert parts == ["val"]
     result = RunFolder(tmp_path, hashes(tmp_path)[0]).read_result()
     assert "test" not in result
-    assert "VALIDATION ONLY" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "VALIDATION ONLY" in shown
+    again = shlex.split(shown.splitlines()[0])[2:]
+    assert main(["plan", *again, "--root", str(data_root), "--json"]) == 0
+    assert [j["state"] for j in json.loads(capsys.readouterr().out)] == ["done"], "the printed line is the same grid"
 
 
 def test_the_test_part_is_read_once(tmp_path, data_root, monkeypatch):
