@@ -21,6 +21,7 @@ LAYERS = [
     "__init__",
     "errors",
     "files",
+    "casting",
     "seeding",
     "progress",
     "registry",
@@ -41,7 +42,7 @@ LAYERS = [
 """Imports go left in this list, never right."""
 
 HEAVY = {"torch", "torchvision", "transformers", "timm", "open_clip", "pandas", "sklearn", "scipy", "matplotlib", "ray"}
-LIGHT = ("cli", "registry", "errors", "files", "seeding", "progress", "data", "noise", "results", "report")
+LIGHT = ("cli", "registry", "errors", "files", "casting", "seeding", "progress", "data", "noise", "results", "report")
 LIGHT_FILES = ("backbones/card.py", "backbones/cards.py", "methods/card.py", "methods/build.py", "training/recipe.py")
 VERBS = ("run", "plan", "eval", "table", "noise", "prepare", "mock", "doctor")
 LIGHT_COMMANDS = ("--help", "list", "describe srem", "describe toy", *(f"{verb} --help" for verb in VERBS))

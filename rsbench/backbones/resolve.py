@@ -8,10 +8,9 @@ from typing import Any
 
 from rsbench.backbones.card import BackboneCard
 from rsbench.backbones.cards import PATH
-from rsbench.errors import UnknownNameError, UsageError, WeightsError
+from rsbench.casting import cast_like
+from rsbench.errors import UnknownNameError, WeightsError
 from rsbench.registry import BACKBONES
-
-_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def resolve_backbone(
@@ -52,20 +51,5 @@ def _resolve_params(card: BackboneCard, given: Mapping[str, Any]) -> dict[str, A
     for name, value in given.items():
         if name not in found:
             raise UnknownNameError(f"parameter of backbone '{card.name}'", name, found)
-        found[name] = _cast(card.name, name, value, found[name])
+        found[name] = cast_like(f"backbone.{name}", value, found[name])
     return found
-
-
-def _cast(backbone: str, name: str, value: Any, default: Any) -> Any:
-    """The value in the type of the default."""
-    kind = type(default)
-    try:
-        if kind is bool:
-            return _BOOLEANS[str(value).lower()]
-        if isinstance(value, bool) or (kind is int and float(value) != int(float(value))):
-            raise ValueError
-        return kind(float(value)) if kind is int else kind(value)
-    except (KeyError, ValueError, TypeError, OverflowError):
-        expected = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")
-        message = f"backbone.{name}={value!r} of '{backbone}' must be {expected}, for example {default!r}"
-        raise UsageError(message) from None

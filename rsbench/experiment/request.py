@@ -6,7 +6,7 @@ import difflib
 import itertools
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +187,3 @@ def _config_value(path: Path, key: str, value: Any) -> Any:
 
 def _joined(value: Any) -> str:
     return ",".join(str(v) for v in value) if isinstance(value, list) else str(value)
-
-
-def field_names(kind: type) -> list[str]:
-    """Names of a dataclass's fields."""
-    return [f.name for f in fields(kind)]

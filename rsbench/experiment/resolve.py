@@ -13,11 +13,12 @@ from typing import Any
 
 from rsbench.backbones.card import BackboneCard
 from rsbench.backbones.resolve import resolve_backbone
+from rsbench.casting import cast_like
 from rsbench.data.card import DatasetCard
 from rsbench.data.dataset import Dataset
 from rsbench.data.lifecycle import last_prepared, open_dataset
 from rsbench.errors import UnknownNameError, UsageError
-from rsbench.experiment.request import Request, field_names
+from rsbench.experiment.request import Request
 from rsbench.experiment.spec import RunSpec
 from rsbench.methods.build import card_digest, check_needs, load_card, resolve_params
 from rsbench.methods.card import MethodCard
@@ -165,42 +166,21 @@ def _recipe(request: Request, card: MethodCard, tuning: str, settings: Mapping[s
         if not card.paper_recipe:
             raise UsageError(f"method '{card.name}' has no published recipe; use --recipe common")
         base = Recipe(name="paper", **{k: v for k, v in card.paper_recipe.items() if k != "name"})
-    return dataclasses.replace(base, **_cast_fields(Recipe, base, settings, "recipe"))
+    return dataclasses.replace(base, **_typed_recipe(base, settings))
 
 
-def _cast_fields(kind: type, base: object, settings: Mapping[str, str], scope: str) -> dict[str, Any]:
-    return {
-        name: cast(getattr_checked(kind, base, name, scope), value, f"{scope}.{name}")
-        for name, value in settings.items()
-    }
-
-
-def getattr_checked(kind: type, base: object, name: str, scope: str) -> Any:
-    """Value of a known field.
+def _typed_recipe(base: Recipe, settings: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of a recipe from text.
 
     Raises:
-        UnknownNameError: with the nearest fields.
+        UnknownNameError: no such field; the nearest are shown.
+        UsageError: a value of another type.
     """
-    if name not in field_names(kind):
-        raise UnknownNameError(f"{scope} field", name, field_names(kind))
-    return getattr(base, name)
-
-
-def cast(like: Any, text: str, name: str) -> Any:
-    """A typed value from text, of the type of an existing one.
-
-    Raises:
-        UsageError: it does not fit.
-    """
-    try:
-        if isinstance(like, bool):
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(like, tuple):
-            return tuple(int(v) for v in text.split("+"))
-        return type(like)(text)
-    except (KeyError, ValueError):
-        wanted = "true or false" if isinstance(like, bool) else type(like).__name__
-        raise UsageError(f"--set {name}={text}: expected {wanted}, such as {name}={like}") from None
+    known = [f.name for f in dataclasses.fields(Recipe)]
+    for name in settings:
+        if name not in known:
+            raise UnknownNameError("recipe field", name, known)
+    return {name: cast_like(f"recipe.{name}", text, getattr(base, name)) for name, text in settings.items()}
 
 
 def _revisions(

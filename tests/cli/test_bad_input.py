@@ -173,7 +173,7 @@ PLANS = [
     Case(SREM + " --set method.tau=", "--set 'method.tau=' has no value"),
     Case(SREM + " --set recipe.lr=1 --set recipe.lr=2", "--set recipe.lr is given twice"),
     Case(SREM + " --set recipe.ls=1", "unknown recipe field 'ls'"),
-    Case(SREM + " --set recipe.epochs=many", "--set recipe.epochs=many: expected int"),
+    Case(SREM + " --set recipe.epochs=many", "recipe.epochs='many' must be a whole number, for example 50"),
     Case(SREM + " --set method.tua=1", "unknown parameter of srem 'tua'"),
     Case(SREM + " --set backbone.widht=1", "unknown parameter of backbone 'tiny' 'widht'; did you mean width"),
     Case(PLAN + " --method infonce --set method.tau=hot", "infonce: tau = 'hot' is not allowed"),

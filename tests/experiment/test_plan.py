@@ -93,7 +93,7 @@ def test_grid_order_and_size(data_root: Path) -> None:
         ({"settings": {"method.tua": ("1",)}}, UnknownNameError, "did you mean tau"),
         ({"settings": {"method.tau": ("x",)}}, UsageError, "a finite number"),
         ({"settings": {"recipe.lrr": ("1",)}}, UnknownNameError, "did you mean lr"),
-        ({"settings": {"recipe.epochs": ("two",)}}, UsageError, "expected int"),
+        ({"settings": {"recipe.epochs": ("two",)}}, UsageError, "recipe.epochs='two' must be a whole number"),
         ({"settings": {"recipe.epochs": ("0",)}}, UsageError, "epochs"),
         ({"settings": {"recipe.optimizer": ("sgd",)}}, UsageError, "optimizer"),
         ({"settings": {"backbone.dims": ("1",)}}, UnknownNameError, "did you mean dim"),
