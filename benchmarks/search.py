@@ -2,6 +2,7 @@
 
     python benchmarks/search.py toy
     python benchmarks/search.py rsicd --backbone lite --tuning heads
+    python benchmarks/search.py rsicd-2k --config benchmarks/grids/rsicd-2k.toml --methods rrsitr
 
 Runs go to results/search (finished ones are kept); the best setting of each method by validation mR is written to
 rsbench/experiment/tuned.toml, from where `rsbench run --recipe common` takes it. The test part is never read.
@@ -19,7 +20,7 @@ from typing import Any
 from rsbench.data.root import data_root
 from rsbench.experiment.launch.local import launch
 from rsbench.experiment.plan import make_plan
-from rsbench.experiment.request import Request
+from rsbench.experiment.request import Request, parse_settings, read_config
 from rsbench.experiment.resolve import resolve
 from rsbench.experiment.run import Options
 from rsbench.experiment.spec import RunSpec
@@ -36,7 +37,8 @@ def specs_of(method: str, request: Request, root: Path) -> list[tuple[Mapping[st
     found = []
     for setting in load_card(method).searched:
         asked = {f"method.{k}": (str(v).lower() if isinstance(v, bool) else str(v),) for k, v in setting.items()}
-        spec = resolve(dataclasses.replace(request, methods=(method,), settings=asked), root)[0]
+        settings = {**request.settings, **asked}
+        spec = resolve(dataclasses.replace(request, methods=(method,), settings=settings), root)[0]
         found.append((setting, spec))
     return found
 
@@ -64,15 +66,24 @@ def main() -> None:
     parser.add_argument("dataset")
     parser.add_argument("--backbone")
     parser.add_argument("--tuning")
+    parser.add_argument("--config", type=Path, help="grid file that gives backbone, tuning and settings instead")
     parser.add_argument("--methods", default="infonce,vse,rcl,srem")
     parser.add_argument("--out", type=Path, default=Path("results/search"))
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     root = data_root()
+    grid = read_config(args.config) if args.config else {}
     request = Request(
-        methods=(), datasets=(args.dataset,), rates=(RATE,), seeds=(SEED,), backbone=args.backbone, tuning=args.tuning,
-        held_out=False, tuned=False,
-    )  # fmt: skip
+        methods=(),
+        datasets=(args.dataset,),
+        rates=(RATE,),
+        seeds=(SEED,),
+        backbone=args.backbone or grid.get("backbone"),
+        tuning=args.tuning or grid.get("tuning"),
+        settings=parse_settings(grid.get("set", [])),
+        held_out=False,
+        tuned=False,
+    )
     searched = {m: specs_of(m, request, root) for m in args.methods.split(",")}
     jobs = [j for j in make_plan([s for rows in searched.values() for _, s in rows], args.out) if j.todo]
     for outcome in launch(jobs, Options(root, args.out, "cpu", keep_weights=False), args.jobs, lambda *_: None):

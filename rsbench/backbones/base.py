@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,7 +27,8 @@ class Features:
         pooled: ``[B, D]``, not normalised.
         tokens: ``[B, L, D]`` or None.
         kind: int8 ``[B, L]``, ``CONTENT``, ``SPECIAL`` or ``PAD``; None without tokens.
-        hidden: tower output ``[B, L, W]`` before projection where the tower has it.
+        hidden: ``[B, L, W]``, what ``project_image`` or ``project_text`` turns into pooled and tokens: the output of
+            the tower's last block, before its last norm and projection.
     """
 
     pooled: Tensor
@@ -126,6 +127,24 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def encode_text(self, x: Fields) -> Features:
         """Features of rows of ``Inputs.text``."""
+
+    def project_image(self, hidden: Tensor, kind: Tensor) -> Features:
+        """Features of hidden states ``[B, L, W]`` with their kinds, as ``encode_image`` makes them of its own.
+
+        Needs the capability ``hidden``.
+        """
+        raise TypeError(f"backbone '{self.card.name}' has no hidden states")
+
+    def project_text(self, hidden: Tensor, kind: Tensor) -> Features:
+        """Features of hidden states of texts; see ``project_image``."""
+        raise TypeError(f"backbone '{self.card.name}' has no hidden states")
+
+    def blocks(self, modality: str) -> Sequence[nn.Module]:
+        """Transformer blocks of the tower of ``"image"`` or ``"text"``, first to last.
+
+        Each maps ``[B, L, W]`` to the same shape. Needs the capability ``blocks``.
+        """
+        raise TypeError(f"backbone '{self.card.name}' has no transformer blocks to reach")
 
     def facts(self) -> dict[str, Any]:
         """What a result records of it, for example a weights hash."""

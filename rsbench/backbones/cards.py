@@ -7,14 +7,13 @@ from rsbench.backbones.card import BackboneCard
 PATH = "path"
 """Listed among a card's weights: a local file is accepted too."""
 
-_TOKENS = frozenset({"tokens"})
 _HIDDEN = frozenset({"tokens", "hidden"})
 
 TOY = BackboneCard(
     name="toy",
     title="frozen small conv net and co-occurrence word vectors, trained heads",
     target="rsbench.backbones.toy:Toy",
-    capabilities={"heads": _TOKENS},
+    capabilities={"heads": _HIDDEN},
     weights=("bundled",),
     params={"hidden": 128, "dim": 128, "dropout": 0.0, "pca": 0},
     source="conv net trained on scene attributes of a separate toy set; words from a truncated SVD of co-occurrence",
@@ -34,7 +33,7 @@ LITE = BackboneCard(
     name="lite",
     title="EfficientNet-Lite0 (ImageNet) and MiniLM sentence encoder, weights from the package index",
     target="rsbench.backbones.lite:build",
-    capabilities={"heads": _TOKENS, "full": _HIDDEN},
+    capabilities={"heads": _HIDDEN, "full": _HIDDEN},
     weights=("bundled",),
     params={
         "hidden": 512,

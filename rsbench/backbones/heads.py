@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from rsbench.backbones.base import Backbone, Features, Fields, Inputs
+from rsbench.backbones.base import SPECIAL, Backbone, Features, Fields, Inputs
 from rsbench.backbones.cache import cached, cached_rows, texts_hash
 from rsbench.backbones.scaling import Scaling, statistics
 from rsbench.backbones.seeded import seeded_init
@@ -125,11 +125,19 @@ class CachedHeads(Backbone):
 
     def encode_image(self, x: Fields) -> Features:
         """Features of rows of ``Inputs.image``."""
-        return _encode(self.image_head, x)
+        return self.project_image(*_states(x)) if "tokens" in x else Features(self.image_head(x["pooled"]))
 
     def encode_text(self, x: Fields) -> Features:
         """Features of rows of ``Inputs.text``."""
-        return _encode(self.text_head, x)
+        return self.project_text(*_states(x)) if "tokens" in x else Features(self.text_head(x["pooled"]))
+
+    def project_image(self, hidden: Tensor, kind: Tensor) -> Features:
+        """Features of standardised tower outputs, the pooled one first."""
+        return _project(self.image_head, hidden, kind)
+
+    def project_text(self, hidden: Tensor, kind: Tensor) -> Features:
+        """Features of standardised tower outputs, the pooled one first."""
+        return _project(self.text_head, hidden, kind)
 
     def facts(self) -> dict[str, Any]:
         """Keys of the two towers."""
@@ -171,8 +179,12 @@ class CachedHeads(Backbone):
         return cached_rows(cache, self._key(modality, dataset), rows, compute, names=names, progress=progress)
 
 
-def _encode(head: nn.Module, x: Fields) -> Features:
-    pooled = head(x["pooled"])
-    if "tokens" not in x:
-        return Features(pooled)
-    return Features(pooled, head(x["tokens"].float()), x["kind"])
+def _states(x: Fields) -> tuple[Tensor, Tensor]:
+    """Hidden states ``[B, 1 + L, W]`` and kinds: the pooled vector leads as a special token, as a class token would."""
+    hidden = torch.cat([x["pooled"][:, None], x["tokens"].float()], dim=1)
+    return hidden, nn.functional.pad(x["kind"], (1, 0), value=SPECIAL)
+
+
+def _project(head: nn.Module, hidden: Tensor, kind: Tensor) -> Features:
+    tokens = head(hidden)
+    return Features(tokens[:, 0], tokens, kind, hidden)

@@ -101,7 +101,7 @@ def evaluate_run(run: Path, how: Scoring, dataset: str | None = None) -> dict[st
         "method": f"{spec.method}:{spec.variant}",
         "trained_on": spec.dataset,
         "zero_shot": name != spec.dataset,
-        **_scored(method, name, how, spec.precision, tokens="tokens" in method.card.needs),
+        **_scored(method, name, how, spec.precision, tokens=bool(method.card.needs_of(spec.params))),
     }
     write_json(run / f"eval-{name}-{row['split']}-{how.part}.json", row)
     return row

@@ -77,7 +77,6 @@ def _resolve_one(
     backbone, tuning, weights, backbone_params = resolve_backbone(
         backbone_name, request.tuning or own_tuning, request.weights or "", _scope(settings, "backbone")
     )
-    check_needs(method_card, backbone_name, tuning, backbone.capabilities[tuning])
     index = noise_index(dataset, split, _noise_spec(request, card, split, rate, seed), root)
     if rate not in (0.0, index.spec.rate):
         raise UsageError(
@@ -85,7 +84,9 @@ def _resolve_one(
         )
     tuned = _tuned(request, card.name, backbone_name, tuning, name)
     fixed = method_card.variants.get(variant, {})
-    params = {**{k: v for k, v in tuned.items() if k not in fixed}, **_scope(settings, "method")}
+    asked = {**{k: v for k, v in tuned.items() if k not in fixed}, **_scope(settings, "method")}
+    params = resolve_params(method_card, variant, asked)
+    check_needs(method_card, params, backbone_name, tuning, backbone.capabilities[tuning])
     return RunSpec(
         dataset=card.name,
         split=split,
@@ -97,7 +98,7 @@ def _resolve_one(
         variant=variant,
         recipe=_recipe(request, method_card, tuning, _scope(settings, "recipe")),
         seed=seed,
-        params=resolve_params(method_card, variant, params),
+        params=params,
         backbone_params=backbone_params,
         precision="fp32" if request.precision == "auto" else request.precision,
         held_out=request.held_out,

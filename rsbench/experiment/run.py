@@ -90,7 +90,7 @@ def materials(spec: RunSpec, root: Path, progress: Progress = silent) -> Materia
         "tuning": spec.tuning,
         "weights": spec.weights,
         "backbone_params": dict(spec.backbone_params),
-        "tokens": "tokens" in load_card(spec.method).needs,
+        "tokens": bool(load_card(spec.method).needs_of(spec.params)),
     }
     return _materials(json.dumps(what, sort_keys=True), root, progress)
 

@@ -14,6 +14,12 @@ from rsbench.training.recipe import Recipe
 
 SPEC_VERSION = 1
 
+ADDED: dict[str, dict[str, Any]] = {
+    "recipe": {"warmup_share": 0.0, "beta2": 0.999},
+    "noise": {"scorer": "", "threshold": None, "quantile": None},
+}
+"""Fields younger than the first results: left out at these values, so that older runs keep their hash."""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -53,8 +59,11 @@ class RunSpec:
     revisions: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types, every field."""
-        return {"version": SPEC_VERSION, **dataclasses.asdict(self)}
+        """Plain JSON types; every field but those of ``ADDED`` at their first value."""
+        found = {"version": SPEC_VERSION, **dataclasses.asdict(self)}
+        for part, fields in ADDED.items():
+            found[part] = {k: v for k, v in found[part].items() if k not in fields or v != fields[k]}
+        return found
 
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""

@@ -103,6 +103,7 @@ class Stepper(Protocol):
 
 
 ScoreFn = Callable[[Encoded, Batch], Tensor]
+"""Per-pair values ``[B]`` or ``[B, K]`` of an encoded batch."""
 
 
 class Context(Protocol):
@@ -126,7 +127,11 @@ class Context(Protocol):
         ...
 
     def score(self, fn: ScoreFn, max_batches: int | None = None) -> Tensor:
-        """Eval-mode pass over the training pairs in one fixed shuffled order; ``[P]`` by pair id, NaN if unvisited."""
+        """Eval-mode pass over the training pairs in one fixed shuffled order.
+
+        Returns:
+            float32 ``[P]`` or ``[P, K]`` on the CPU by pair id, NaN if unvisited.
+        """
         ...
 
     def log(self, message: str) -> None:

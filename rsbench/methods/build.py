@@ -98,18 +98,20 @@ def build_method(name: str, variant: str, params: Mapping[str, Any], backbone: B
         CapabilityError: the backbone does not give what the method needs.
     """
     card = load_card(name)
-    check_needs(card, backbone.card.name, backbone.tuning, backbone.capabilities)
-    values = card.params(**resolve_params(card, variant, params))
-    return method_class(name)(backbone, values, setup)
+    values = resolve_params(card, variant, params)
+    check_needs(card, values, backbone.card.name, backbone.tuning, backbone.capabilities)
+    return method_class(name)(backbone, card.params(**values), setup)
 
 
-def check_needs(card: MethodCard, backbone: str, tuning: str, capabilities: frozenset[str]) -> None:
-    """Refuse a backbone that lacks what a method needs, before any work starts.
+def check_needs(
+    card: MethodCard, values: Mapping[str, Any], backbone: str, tuning: str, capabilities: frozenset[str]
+) -> None:
+    """Refuse a backbone that lacks what a method needs with its hyper-parameters, before any work starts.
 
     Raises:
         CapabilityError: naming what is missing.
     """
-    missing = card.needs - capabilities
+    missing = card.needs_of(values) - capabilities
     if missing:
         raise CapabilityError(
             f"method '{card.name}' needs {', '.join(sorted(missing))}, which backbone '{backbone}' with tuning "

@@ -50,7 +50,8 @@ class MethodCard:
         target: ``module:Class`` of the torch module.
         params: frozen dataclass whose fields are made by ``hyper``.
         variants: name -> field overrides; the published ablations.
-        needs: capabilities of the backbone beyond pooled vectors.
+        needs: capabilities of the backbone beyond pooled vectors. Where they depend on hyper-parameters, ``params``
+            has a method ``needs()`` that returns them.
         paper_recipe: training fields as published (see ``rsbench.training.recipe``).
         searched: the one field that the common recipe searches, and its six settings
             (the paper's value among them); each setting is a mapping of field overrides.
@@ -76,3 +77,8 @@ class MethodCard:
     uses_prior: str = ""
     decided: tuple[str, ...] = ()
     revision: int = 1
+
+    def needs_of(self, values: Mapping[str, Any]) -> frozenset[str]:
+        """Capabilities that the method needs with these hyper-parameters (a complete set of fields)."""
+        own = getattr(self.params, "needs", None)
+        return self.needs if own is None else own(self.params(**values))

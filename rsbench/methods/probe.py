@@ -125,12 +125,15 @@ class Probe:
     @torch.no_grad()
     def score(self, fn: ScoreFn, max_batches: int | None = None) -> Tensor:
         """Eval-mode pass in the order of the pairs."""
-        found = torch.full((PAIRS,), float("nan"))
+        found = torch.empty(0)
         self.method.eval()
         for n, batch in enumerate(batches(Phase(), self.epoch)):
             if n == max_batches:
                 break
-            found[batch.pair] = fn(self.method.encode(batch), batch).float()
+            value = fn(self.method.encode(batch), batch).float()
+            if n == 0:
+                found = torch.full((PAIRS, *value.shape[1:]), float("nan"))
+            found[batch.pair] = value
         self.method.train()
         return found
 

@@ -21,6 +21,10 @@ class NoiseSpec:
         rate: nominal share in [0, 1).
         source: ``official`` (a published list), ``generated``, or ``file:NAME`` for an imported one.
         seed: seed of the generator; fixed for all methods and, by default, for all run seeds.
+        scorer: kind ``pmp`` only: the model that scores candidate captions, ``georsclip``, ``openclip:MODEL/TAG``,
+            or ``run:HASH`` for a finished run.
+        threshold: kind ``pmp`` only: captions scoring below it are taken; None for the two-Gaussian boundary.
+        quantile: kind ``pmp`` only: the threshold as a quantile of the scores of random mismatched pairs.
     """
 
     kind: str = "shuffle"
@@ -28,6 +32,9 @@ class NoiseSpec:
     rate: float = 0.0
     source: str = "generated"
     seed: int = 42
+    scorer: str = ""
+    threshold: float | None = None
+    quantile: float | None = None
 
 
 @dataclass(frozen=True)

@@ -137,14 +137,17 @@ class Trainer:
 
     @torch.no_grad()
     def score(self, fn: ScoreFn, max_batches: int | None = None) -> Tensor:
-        """Eval-mode pass over the training pairs in one fixed shuffled order; ``[P]`` by pair id, NaN if unvisited."""
-        found = torch.full((len(self.pairs),), float("nan"))
+        """Eval-mode pass over the training pairs in one fixed shuffled order (see ``methods.base.Context``)."""
+        found = torch.empty(0)
         self.method.eval()
         for n, batch in enumerate(self.pairs.fixed(self.state.phase, self.epoch)):
             if n == max_batches:
                 break
             with autocast(self.device, self.precision):
-                found[batch.pair.cpu()] = fn(self.method.encode(batch), batch).float().cpu()
+                value = fn(self.method.encode(batch), batch).float().cpu()
+            if n == 0:
+                found = torch.full((len(self.pairs), *value.shape[1:]), float("nan"))
+            found[batch.pair.cpu()] = value
         self.method.train()
         return found
 

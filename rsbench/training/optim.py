@@ -30,31 +30,34 @@ def build_optimizer(groups: Iterable[dict[str, Any]], recipe: Recipe) -> torch.o
         for g in groups
     ]
     kind = OPTIMIZERS[recipe.optimizer]
-    optimizer: torch.optim.Optimizer = kind([g for g in resolved if g["params"]], lr=recipe.lr, fused=True)
+    optimizer: torch.optim.Optimizer = kind(
+        [g for g in resolved if g["params"]], lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True
+    )
     return optimizer
 
 
 def lr_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Share of the peak learning rate at a global step.
 
-    Linear warm-up ``(step + 1) / warmup_steps``, then cosine to 0 over all steps, as in MSFLabX/RRSITR
-    training/scheduler.py; or a factor at given epochs.
+    Linear warm-up ``(step + 1) / warmup_steps``, then cosine (as in MSFLabX/RRSITR training/scheduler.py) or linear
+    (jaychempan/PIR scheduler.py) to 0 over all steps; or a factor at given epochs.
 
     Args:
         recipe: gives schedule and warm-up.
         step: global step from 0.
         steps_per_epoch: ceil(pairs / batch size); a dropped last batch counts as a step.
     """
-    if step < recipe.warmup_steps:
-        return (step + 1) / recipe.warmup_steps
+    total = steps_per_epoch * recipe.epochs
+    warmup = round(recipe.warmup_share * total) or recipe.warmup_steps
+    if step < warmup:
+        return (step + 1) / warmup
     if recipe.schedule == "constant":
         return 1.0
     if recipe.schedule == "step":
         passed = sum(step >= e * steps_per_epoch for e in recipe.decay_epochs)
         return float(recipe.decay_factor**passed)
-    total = steps_per_epoch * recipe.epochs
-    done = (step - recipe.warmup_steps) / max(1, total - recipe.warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return 1 - done if recipe.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
 class OptimizerStepper:

@@ -8,7 +8,7 @@ from rsbench.errors import UsageError
 
 WORDS = {
     "optimizer": ("adamw", "adam"),
-    "schedule": ("cosine", "step", "constant"),
+    "schedule": ("cosine", "linear", "step", "constant"),
     "selection": ("val_mr", "val_mr_round2"),
 }
 """Fields that take one of a few words."""
@@ -37,8 +37,11 @@ class Recipe:
         weight_decay: on matrices only.
         batch_size: pairs per step; an incomplete last batch is dropped.
         epochs: a method's warm-up counts inside.
-        schedule: ``cosine`` (per step, to 0), ``step`` (x ``decay_factor`` at ``decay_epochs``) or ``constant``.
+        schedule: ``cosine`` or ``linear`` (per step, to 0), ``step`` (x ``decay_factor`` at ``decay_epochs``) or
+            ``constant``.
         warmup_steps: linear warm-up of the learning rate, in steps.
+        warmup_share: the same as a share of all steps, instead of ``warmup_steps``.
+        beta2: decay of the second moment of Adam.
         grad_clip: global L2 norm, 0 = off.
         validate_every: epochs between validations (the last epoch is always validated).
         early_stop: stop after this many validations without a better mR, 0 = off.
@@ -59,6 +62,8 @@ class Recipe:
     validate_every: int = 1
     early_stop: int = 0
     selection: str = "val_mr"
+    warmup_share: float = 0.0
+    beta2: float = 0.999
 
     def __post_init__(self) -> None:
         """Check words and ranges.
@@ -72,6 +77,9 @@ class Recipe:
         for field, least in LEAST.items():
             if not getattr(self, field) >= least:
                 raise UsageError(f"recipe.{field} is {getattr(self, field)}; it must be {least:g} or more")
+        for field in ("warmup_share", "beta2"):
+            if not 0 <= getattr(self, field) < 1:
+                raise UsageError(f"recipe.{field} is {getattr(self, field):g}; it must lie in [0, 1)")
 
 
 COMMON_HEADS = Recipe()

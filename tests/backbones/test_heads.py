@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from rsbench.backbones.base import CONTENT, PAD
+from rsbench.backbones.base import CONTENT, PAD, SPECIAL
 from rsbench.backbones.cards import TOY
 from rsbench.backbones.heads import CachedHeads, RawFeatures
 from rsbench.backbones.scaling import Scaling, statistics
@@ -81,7 +81,12 @@ def test_tokens_only_where_asked_for(fake, tmp_path: Path) -> None:
     x = backbone.inputs(data, tmp_path, tokens=True)
     assert x.image["tokens"].dtype == torch.float16
     assert (x.text["tokens"][x.text["kind"] == PAD] == 0).all()
-    assert backbone.encode_image(x.images(torch.arange(2), torch.device("cpu"))).tokens.shape == (2, 4, 6)
+    found = backbone.eval().encode_image(x.images(torch.arange(2), torch.device("cpu")))
+    assert found.tokens.shape == (2, 1 + 4, 6)
+    assert found.kind.tolist() == [[SPECIAL, CONTENT, CONTENT, CONTENT, CONTENT]] * 2
+    assert torch.equal(found.pooled, found.tokens[:, 0])
+    again = backbone.project_image(2 * found.hidden, found.kind)
+    assert torch.allclose(again.pooled, backbone.image_head(2 * x.image["pooled"][:2]), atol=1e-6)
 
 
 def test_one_projection_for_pooled_and_tokens(fake, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from rsbench.errors import BusyError, CapabilityError, ResultError, RsbenchError
 from rsbench.experiment.plan import make_plan
 from rsbench.experiment.request import Request
 from rsbench.experiment.resolve import resolve, split_variant
-from rsbench.experiment.spec import RunSpec
+from rsbench.experiment.spec import ADDED, RunSpec
 from rsbench.noise.formats import write_pairs
 from rsbench.noise.imported import import_index, store_index
 from rsbench.noise.index import NoiseSpec
 from rsbench.noise.make import make_index
-from rsbench.results.store import RunFolder, write_json
+from rsbench.results.store import RunFolder, read_json, write_json
 
 
 @pytest.fixture
@@ -42,6 +42,25 @@ def test_every_field_of_a_spec_moves_the_hash(spec: RunSpec) -> None:
     assert set(changed) == {f.name for f in dataclasses.fields(spec)}
     hashes = {dataclasses.replace(spec, **{k: v}).hash for k, v in changed.items()}
     assert len(hashes | {spec.hash}) == len(changed) + 1
+
+
+def test_fields_that_came_later_leave_older_hashes_alone(spec: RunSpec) -> None:
+    """A spec as written before these fields existed reads back to the same hash; other values move it."""
+    old = json.loads(json.dumps(spec.as_dict()))
+    assert not {f for part, fields in ADDED.items() for f in fields if f in old[part]}
+    assert RunSpec.from_dict(old).hash == spec.hash
+    changes = [("recipe", "warmup_share", 0.1), ("recipe", "beta2", 0.98)]
+    changes += [("noise", "scorer", "run:x"), ("noise", "threshold", 0.2), ("noise", "quantile", 0.5)]
+    for part, name, value in changes:
+        changed = dataclasses.replace(spec, **{part: dataclasses.replace(getattr(spec, part), **{name: value})})
+        assert changed.hash != spec.hash
+        assert RunSpec.from_dict(changed.as_dict()) == changed
+
+
+def test_committed_results_lie_under_the_hash_of_their_spec() -> None:
+    folders = [p.parent for p in (Path(__file__).parents[2] / "results").glob("*/*/spec.json")]
+    assert folders
+    assert [RunSpec.from_dict(read_json(f / "spec.json")).hash for f in folders] == [f.name for f in folders]
 
 
 def test_defaults_of_the_command_in_the_readme(spec: RunSpec) -> None:

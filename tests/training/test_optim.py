@@ -35,10 +35,24 @@ def test_step_schedule_decays_at_its_epochs() -> None:
     assert [lr_factor(recipe, s, 4) for s in (0, 7, 8, 11, 12)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
+def test_linear_schedule_after_a_share_of_warm_up() -> None:
+    recipe = Recipe(schedule="linear", warmup_share=0.1, epochs=10)
+    found = [lr_factor(recipe, s, 10) for s in (0, 9, 10, 55, 100)]
+    assert found == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.0])
+
+
+def test_second_moment_of_adam_follows_the_recipe() -> None:
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    optimizer = build_optimizer([{"name": "all", "params": [weight]}], Recipe(beta2=0.98))
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.98)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("schedule", "linear"),
+        ("schedule", "exponential"),
+        ("warmup_share", 1.0),
+        ("beta2", 1.0),
         ("optimizer", "lion"),
         ("selection", "test"),
         ("epochs", 0),
