@@ -59,7 +59,7 @@ clean: ## remove everything that make made, .venv included
 	@touch $@
 
 .venv/.dev: .venv/bin/python $(SOURCES)
-	$(INSTALL) '.[methods,lite,dev]'
+	$(INSTALL) '.[methods,lite,report,dev]'
 	@touch $@ .venv/.demo
 
 .venv/.docs: .venv/bin/python $(SOURCES)

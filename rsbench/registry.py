@@ -104,6 +104,10 @@ METHODS = Registry(
         Entry("vse", "rsbench.methods.cards.vse:CARD", "triplet ranking loss of VSE++, not robust"),
         Entry("rcl", "rsbench.methods.cards.rcl:CARD", "complementary contrastive learning"),
         Entry("srem", "rsbench.methods.cards.srem:CARD", "self-reinforcing errors mitigation"),
+        Entry("rdb", "rsbench.methods.cards.rdb:CARD", "cross-modal asymmetric adapters, dual-task consistency"),
+        Entry("pmpguard", "rsbench.methods.cards.pmpguard:CARD", "cross-gated attention, word-level awareness"),
+        Entry("recon", "rsbench.methods.cards.recon:CARD", "relation consistency", "methods", ("sklearn",)),
+        Entry("rrsitr", "rsbench.methods.cards.rrsitr:CARD", "self-paced weights, robust triplet, local similarity"),
     ),
 )
 
@@ -145,6 +149,8 @@ NOISE_KINDS = Registry(
     (
         Entry("none", "rsbench.noise.shuffle:none", "the dataset's own pairs"),
         Entry("shuffle", "rsbench.noise.shuffle:shuffle", "captions (or images) permuted among chosen pairs"),
+        Entry("pmp", "rsbench.noise.pseudo_match_store:pseudo_match", "captions that a scorer finds unlike the image"),
+        Entry("real", "rsbench.noise.real:real", "data that come noisy, as they are; no truth is known"),
     ),
 )
 

@@ -44,7 +44,7 @@ LAYERS = [
 HEAVY = {"torch", "torchvision", "transformers", "timm", "open_clip", "pandas", "sklearn", "scipy", "matplotlib", "ray"}
 LIGHT = ("cli", "registry", "errors", "files", "casting", "seeding", "progress", "data", "noise", "results", "report")
 LIGHT_FILES = ("backbones/card.py", "backbones/cards.py", "methods/card.py", "methods/build.py", "training/recipe.py")
-VERBS = ("run", "plan", "eval", "table", "noise", "prepare", "mock", "doctor")
+VERBS = ("run", "plan", "eval", "table", "diagnose", "audit", "noise", "prepare", "mock", "doctor")
 LIGHT_COMMANDS = ("--help", "list", "describe srem", "describe toy", *(f"{verb} --help" for verb in VERBS))
 
 

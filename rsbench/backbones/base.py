@@ -128,22 +128,50 @@ class Backbone(nn.Module, ABC):
     def encode_text(self, x: Fields) -> Features:
         """Features of rows of ``Inputs.text``."""
 
-    def project_image(self, hidden: Tensor, kind: Tensor) -> Features:
-        """Features of hidden states ``[B, L, W]`` with their kinds, as ``encode_image`` makes them of its own.
+    def image_states(self, x: Fields) -> tuple[Tensor, Tensor]:
+        """Hidden states ``[B, L, W]`` and kinds ``[B, L]`` of rows of ``Inputs.image`` (see ``Features``).
 
-        Needs the capability ``hidden``.
+        ``encode_image`` is ``project_image`` of them. Needs the capability ``hidden``.
         """
         raise TypeError(f"backbone '{self.card.name}' has no hidden states")
 
-    def project_text(self, hidden: Tensor, kind: Tensor) -> Features:
+    def text_states(self, x: Fields) -> tuple[Tensor, Tensor]:
+        """Hidden states and kinds of rows of ``Inputs.text``; see ``image_states``."""
+        raise TypeError(f"backbone '{self.card.name}' has no hidden states")
+
+    def project_image(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
+        """Features of hidden states ``[B, L, W]`` with their kinds, as ``encode_image`` makes them of its own.
+
+        Needs the capability ``hidden``.
+
+        Args:
+            hidden: of ``image_states``, changed or not.
+            kind: their kinds.
+            tokens: whether token features are wanted; without them a backbone may do less.
+        """
+        raise TypeError(f"backbone '{self.card.name}' has no hidden states")
+
+    def project_text(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
         """Features of hidden states of texts; see ``project_image``."""
         raise TypeError(f"backbone '{self.card.name}' has no hidden states")
+
+    def width(self, modality: str) -> int:
+        """W of the hidden states of ``"image"`` or ``"text"``. Needs the capability ``hidden``."""
+        raise TypeError(f"backbone '{self.card.name}' has no hidden states")
+
+    def pretrained(self) -> Sequence[nn.Module]:
+        """Trainable modules that start from pretrained weights: what a method with adapters may freeze."""
+        return ()
 
     def blocks(self, modality: str) -> Sequence[nn.Module]:
         """Transformer blocks of the tower of ``"image"`` or ``"text"``, first to last.
 
         Each maps ``[B, L, W]`` to the same shape. Needs the capability ``blocks``.
         """
+        raise TypeError(f"backbone '{self.card.name}' has no transformer blocks to reach")
+
+    def text_kind(self, x: Fields) -> Tensor:
+        """Kinds ``[B, L]`` of the tokens inside the text tower's blocks. Needs the capability ``blocks``."""
         raise TypeError(f"backbone '{self.card.name}' has no transformer blocks to reach")
 
     def facts(self) -> dict[str, Any]:

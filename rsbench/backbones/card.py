@@ -18,6 +18,8 @@ class BackboneCard:
         weights: kinds of weights accepted: ``bundled``, ``hub``, ``random``, or a local path where ``path`` is listed.
             The first is the default.
         params: settable fields with defaults; checked by ``--set backbone.NAME=VALUE``.
+        later: names of params younger than the first results: a spec leaves them out at their default, so that older
+            runs keep their hash.
         aligned: whether images and texts share a space before any training (zero-shot rows).
         warning: printed and recorded whenever it is used (for example a known leakage).
     """
@@ -28,10 +30,15 @@ class BackboneCard:
     capabilities: Mapping[str, frozenset[str]]
     weights: tuple[str, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
+    later: frozenset[str] = frozenset()
     source: str = ""
     aligned: bool = False
     warning: str = ""
     revision: int = 1
+
+    def spelled(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Resolved params as a spec holds them: without ``later`` ones at their default."""
+        return {k: v for k, v in params.items() if k not in self.later or v != self.params[k]}
 
     @property
     def default_tuning(self) -> str:

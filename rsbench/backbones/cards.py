@@ -8,6 +8,7 @@ PATH = "path"
 """Listed among a card's weights: a local file is accepted too."""
 
 _HIDDEN = frozenset({"tokens", "hidden"})
+_BLOCKS = _HIDDEN | {"blocks"}
 
 TOY = BackboneCard(
     name="toy",
@@ -15,7 +16,8 @@ TOY = BackboneCard(
     target="rsbench.backbones.toy:Toy",
     capabilities={"heads": _HIDDEN},
     weights=("bundled",),
-    params={"hidden": 128, "dim": 128, "dropout": 0.0, "pca": 0},
+    params={"hidden": 128, "dim": 128, "dropout": 0.0, "pca": 0, "grid": 6},
+    later=frozenset({"grid"}),
     source="conv net trained on scene attributes of a separate toy set; words from a truncated SVD of co-occurrence",
 )
 
@@ -52,7 +54,7 @@ OPENCLIP = BackboneCard(
     name="openclip",
     title="any model of open_clip",
     target="rsbench.backbones.openclip:OpenClip",
-    capabilities={"full": _HIDDEN},
+    capabilities={"full": _BLOCKS},
     weights=("hub", "random", PATH),
     params={"model": "ViT-B-32-quickgelu", "tag": "openai"},
     aligned=True,
@@ -63,7 +65,7 @@ CLIP_VIT_B32 = BackboneCard(
     name="clip-vit-b32",
     title="CLIP ViT-B/32 of OpenAI (151 M parameters, QuickGELU)",
     target="rsbench.backbones.openclip:ClipVitB32",
-    capabilities={"full": _HIDDEN},
+    capabilities={"full": _BLOCKS},
     weights=("hub", "random", PATH),
     aligned=True,
     source="openai/CLIP; weights timm/vit_base_patch32_clip_224.openai through open_clip",

@@ -125,19 +125,31 @@ class CachedHeads(Backbone):
 
     def encode_image(self, x: Fields) -> Features:
         """Features of rows of ``Inputs.image``."""
-        return self.project_image(*_states(x)) if "tokens" in x else Features(self.image_head(x["pooled"]))
+        return self.project_image(*self.image_states(x)) if "tokens" in x else Features(self.image_head(x["pooled"]))
 
     def encode_text(self, x: Fields) -> Features:
         """Features of rows of ``Inputs.text``."""
-        return self.project_text(*_states(x)) if "tokens" in x else Features(self.text_head(x["pooled"]))
+        return self.project_text(*self.text_states(x)) if "tokens" in x else Features(self.text_head(x["pooled"]))
 
-    def project_image(self, hidden: Tensor, kind: Tensor) -> Features:
-        """Features of standardised tower outputs, the pooled one first."""
-        return _project(self.image_head, hidden, kind)
+    def image_states(self, x: Fields) -> tuple[Tensor, Tensor]:
+        """Standardised tower outputs, the pooled one first."""
+        return _states(x)
 
-    def project_text(self, hidden: Tensor, kind: Tensor) -> Features:
+    def text_states(self, x: Fields) -> tuple[Tensor, Tensor]:
+        """Standardised tower outputs, the pooled one first."""
+        return _states(x)
+
+    def project_image(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
         """Features of standardised tower outputs, the pooled one first."""
-        return _project(self.text_head, hidden, kind)
+        return projected(self.image_head, hidden, kind, tokens)
+
+    def project_text(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
+        """Features of standardised tower outputs, the pooled one first."""
+        return projected(self.text_head, hidden, kind, tokens)
+
+    def width(self, modality: str) -> int:
+        """Channels of the tower, or what the reduction keeps of them."""
+        return self.image_scaling.out if modality == "image" else self.text_scaling.out
 
     def facts(self) -> dict[str, Any]:
         """Keys of the two towers."""
@@ -180,11 +192,17 @@ class CachedHeads(Backbone):
 
 
 def _states(x: Fields) -> tuple[Tensor, Tensor]:
+    return led(x["pooled"], x["tokens"].float(), x["kind"])
+
+
+def led(pooled: Tensor, tokens: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden states ``[B, 1 + L, W]`` and kinds: the pooled vector leads as a special token, as a class token would."""
-    hidden = torch.cat([x["pooled"][:, None], x["tokens"].float()], dim=1)
-    return hidden, nn.functional.pad(x["kind"], (1, 0), value=SPECIAL)
+    return torch.cat([pooled[:, None], tokens], dim=1), nn.functional.pad(kind, (1, 0), value=SPECIAL)
 
 
-def _project(head: nn.Module, hidden: Tensor, kind: Tensor) -> Features:
-    tokens = head(hidden)
-    return Features(tokens[:, 0], tokens, kind, hidden)
+def projected(head: nn.Module, hidden: Tensor, kind: Tensor, tokens: bool) -> Features:
+    """Features of states with a leading pooled one, through a head that acts on each alone."""
+    if not tokens:
+        return Features(head(hidden[:, 0]))
+    found = head(hidden)
+    return Features(found[:, 0], found, kind, hidden)

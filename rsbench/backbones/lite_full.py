@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from rsbench.backbones import lite_towers as towers
 from rsbench.backbones.base import Backbone, Features, Fields, Inputs
 from rsbench.backbones.cards import LITE
-from rsbench.backbones.heads import projection
+from rsbench.backbones.heads import led, projected, projection
 from rsbench.backbones.pixels import HALF, as_tensor, flip_at_random, prepare
 from rsbench.backbones.seeded import seeded_init
 from rsbench.data.dataset import Dataset
@@ -22,7 +23,8 @@ class LiteFull(Backbone):
     """Both towers and a head each, trained on pixels and word pieces.
 
     Batch normalisation keeps its ImageNet statistics, so that features never depend on the rest of a batch.
-    Tokens are as in the tuning ``heads``: ``grid x grid`` regional means, and the start with at most ``words`` pieces.
+    Tokens are as in the tuning ``heads``: the pooled vector leads, then come ``grid x grid`` regional means, or the
+    start with at most ``words`` pieces.
     """
 
     card = LITE
@@ -66,27 +68,46 @@ class LiteFull(Backbone):
 
     def encode_image(self, x: Fields) -> Features:
         """Features of uint8 ``pixels [B, H, W, 3]``; mirrored at random in training where ``flip`` is set."""
+        return self.project_image(*self.image_states(x))
+
+    def encode_text(self, x: Fields) -> Features:
+        """Features of word pieces ``ids`` and ``kind [B, L]``."""
+        return self.project_text(*self.text_states(x))
+
+    def image_states(self, x: Fields) -> tuple[Tensor, Tensor]:
+        """Mean of the last map, then its regional means."""
         pixels = prepare(x["pixels"], self.size, *HALF)
         if self.flip and self.training:
             pixels = flip_at_random(pixels)
         pooled, hidden = towers.grid_features(self.image_tower, pixels, self.grid)
-        kind = torch.zeros(hidden.shape[:2], dtype=torch.int8, device=hidden.device)
-        return self._project(self.image_head, pooled, hidden, kind)
+        return led(pooled, hidden, torch.zeros(hidden.shape[:2], dtype=torch.int8, device=hidden.device))
 
-    def encode_text(self, x: Fields) -> Features:
-        """Features of word pieces ``ids`` and ``kind [B, L]``."""
+    def text_states(self, x: Fields) -> tuple[Tensor, Tensor]:
+        """Mean of the last states, then the states of the first pieces."""
         pieces = towers.Tokens(x["ids"], x["kind"])
         pooled, hidden = towers.sentence_features(self.text_tower, pieces)
         length = 1 + self.words
-        return self._project(self.text_head, pooled, hidden[:, :length], pieces.kind[:, :length])
+        return led(pooled, hidden[:, :length], pieces.kind[:, :length])
+
+    def project_image(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
+        """Features of tower outputs, the pooled one first."""
+        return projected(self.image_head, hidden, kind, tokens)
+
+    def project_text(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
+        """Features of tower outputs, the pooled one first."""
+        return projected(self.text_head, hidden, kind, tokens)
+
+    def width(self, modality: str) -> int:
+        """Channels of the tower."""
+        return towers.IMAGE_WIDTH if modality == "image" else towers.TEXT_WIDTH
+
+    def pretrained(self) -> Sequence[nn.Module]:
+        """Both towers."""
+        return self.image_tower, self.text_tower
 
     def facts(self) -> dict[str, Any]:
         """Hashes of the weights both towers start from."""
         return {f"{m}_weights": towers.weights_hash(m) for m in ("image", "text")}
-
-    @staticmethod
-    def _project(head: nn.Module, pooled: Tensor, hidden: Tensor, kind: Tensor) -> Features:
-        return Features(head(pooled), head(hidden), kind, hidden)
 
 
 def _head(width: int, hidden: int, dim: int, dropout: float) -> nn.Sequential:

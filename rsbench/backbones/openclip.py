@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from rsbench.progress import Progress, silent
 class OpenClip(Backbone):
     """Both towers of a model of open_clip, in its joint space.
 
-    Tokens and hidden states are given where the image tower is open_clip's own transformer with a projection and
-    the text tower is CLIP's causal one; other models give pooled vectors only. ``hidden`` is each tower's output
-    after its last norm and before the projection, ``tokens`` is it projected. The model's own logit scale and bias
-    are taken off: temperature belongs to the method.
+    Tokens, hidden states and blocks are given where the image tower is open_clip's own transformer with a class token
+    and a projection, and the text tower is CLIP's causal one; other models give pooled vectors only. ``hidden`` is
+    the output of each tower's last block; its last norm and projection make ``tokens`` of it. The model's own logit
+    scale and bias are taken off: temperature belongs to the method.
 
     Args:
         tuning: ``full``.
@@ -68,37 +69,82 @@ class OpenClip(Backbone):
 
     def encode_image(self, x: Fields) -> Features:
         """Features of uint8 ``pixels [B, H, W, 3]``; the class token comes first and is special."""
-        pixels = prepare(x["pixels"], self.look.size, self.look.mean, self.look.std, self.look.mode)
         if not self._gives_tokens:
-            return Features(self.clip.encode_image(pixels))
-        visual = self.clip.visual
-        found = visual.forward_intermediates(
-            pixels, indices=1, normalize_intermediates=True, output_fmt="NLC", output_extra_tokens=True
+            return Features(self.clip.encode_image(self._pixels(x)))
+        return self.project_image(*self.image_states(x))
+
+    def encode_text(self, x: Fields) -> Features:
+        """Features of token ids ``ids [B, 77]``; start and end are special, what follows the end is padding."""
+        if not self._gives_tokens:
+            return Features(self.clip.encode_text(x["ids"]))
+        return self.project_text(*self.text_states(x))
+
+    def image_states(self, x: Fields) -> tuple[Tensor, Tensor]:
+        """Output of the last block of the image tower, the class token first."""
+        found = self.clip.visual.forward_intermediates(
+            self._pixels(x), indices=1, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True
         )
         hidden = torch.cat([found["image_intermediates_prefix"][-1], found["image_intermediates"][-1]], dim=1)
         kind = torch.full(hidden.shape[:2], CONTENT, dtype=torch.int8, device=hidden.device)
         kind[:, 0] = SPECIAL
-        return Features(found["image_features"], hidden @ visual.proj, kind, hidden)
+        return hidden, kind
 
-    def encode_text(self, x: Fields) -> Features:
-        """Features of token ids ``ids [B, 77]``; start and end are special, what follows the end is padding."""
-        ids = x["ids"]
-        if not self._gives_tokens:
-            return Features(self.clip.encode_text(ids))
-        found = self.clip.forward_intermediates(text=ids, text_indices=1, normalize=False, normalize_intermediates=True)
-        hidden = found["text_intermediates"][-1]
-        return Features(found["text_features"], hidden @ self.clip.text_projection, token_kinds(ids), hidden)
+    def text_states(self, x: Fields) -> tuple[Tensor, Tensor]:
+        """Output of the last block of the text tower."""
+        found = self.clip.forward_intermediates(text=x["ids"], text_indices=1, intermediates_only=True)
+        return found["text_intermediates"][-1], self.text_kind(x)
+
+    def project_image(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
+        """Last norm and projection; pooled = the class token."""
+        visual = self.clip.visual
+        if not tokens:
+            return Features(visual.ln_post(hidden[:, 0]) @ visual.proj)
+        normed = visual.ln_post(hidden)
+        return Features(normed[:, 0] @ visual.proj, normed @ visual.proj, kind, hidden)
+
+    def project_text(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
+        """Last norm and projection; pooled = the end, which is the last special token."""
+        place = torch.arange(kind.shape[1], device=kind.device)
+        end = place.where(kind == SPECIAL, -1).argmax(dim=1)
+        rows, norm, matrix = torch.arange(len(end), device=end.device), self.clip.ln_final, self.clip.text_projection
+        if not tokens:
+            return Features(norm(hidden[rows, end]) @ matrix)
+        normed = norm(hidden)
+        return Features(normed[rows, end] @ matrix, normed @ matrix, kind, hidden)
+
+    def width(self, modality: str) -> int:
+        """Channels of the transformer."""
+        return int((self.clip.visual.proj if modality == "image" else self.clip.text_projection).shape[0])
+
+    def blocks(self, modality: str) -> Sequence[nn.Module]:
+        """Residual attention blocks; hooks on them see every encoded batch."""
+        tower = self.clip.visual if modality == "image" else self.clip
+        found: Sequence[nn.Module] = tower.transformer.resblocks
+        return found
+
+    def text_kind(self, x: Fields) -> Tensor:
+        """Kinds of token ids."""
+        return token_kinds(x["ids"])
+
+    def pretrained(self) -> Sequence[nn.Module]:
+        """The whole model, unless its weights are random."""
+        return () if self.weights == "random" else (self.clip,)
 
     def facts(self) -> dict[str, Any]:
         """Model, origin and hash of the weights, activation."""
         quick = any(type(m).__name__ == "QuickGELU" for m in self.clip.modules())
         return {"model": self.model, "activation": "quick_gelu" if quick else "gelu", **self.source.facts()}
 
+    def _pixels(self, x: Fields) -> Tensor:
+        return prepare(x["pixels"], self.look.size, self.look.mean, self.look.std, self.look.mode)
+
     @property
     def _gives_tokens(self) -> bool:
+        visual = self.clip.visual
         flat_text = isinstance(getattr(self.clip, "text_projection", None), Tensor)
         causal = getattr(self.clip, "text_pool_type", "") == "argmax"
-        return flat_text and causal and isinstance(getattr(self.clip.visual, "proj", None), Tensor)
+        class_token = getattr(visual, "pool_type", "") == "tok" and visual.attn_pool is None
+        return flat_text and causal and class_token and isinstance(visual.proj, Tensor)
 
     def _joint_dim(self) -> int:
         if self._gives_tokens:

@@ -68,20 +68,36 @@ class Tiny(Backbone):
 
     def encode_image(self, x: Fields) -> Features:
         """Features of uint8 ``pixels [B, H, W, 3]``; ``(size / 8)`` squared tokens."""
-        hidden = self.image_tower(prepare(x["pixels"], self.size, *HALF, mode="bilinear")).flatten(2).transpose(1, 2)
-        tokens = self.image_head(hidden)
-        kind = torch.zeros(tokens.shape[:2], dtype=torch.int8, device=tokens.device)
-        return Features(tokens.mean(dim=1), tokens, kind, hidden)
+        return self.project_image(*self.image_states(x))
 
     def encode_text(self, x: Fields) -> Features:
         """Features of word ids ``ids [B, words]``."""
-        shown = x["ids"] != _PADDING
+        return self.project_text(*self.text_states(x))
+
+    def image_states(self, x: Fields) -> tuple[Tensor, Tensor]:
+        """Regions of the last map."""
+        hidden = self.image_tower(prepare(x["pixels"], self.size, *HALF, mode="bilinear")).flatten(2).transpose(1, 2)
+        return hidden, torch.zeros(hidden.shape[:2], dtype=torch.int8, device=hidden.device)
+
+    def text_states(self, x: Fields) -> tuple[Tensor, Tensor]:
+        """States of the words."""
         hidden, _ = self.text_tower(self.embedding(x["ids"]))
-        tokens = self.text_head(hidden)
-        weight = shown[..., None].to(tokens.dtype)
-        pooled = (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
-        kind = torch.where(shown, CONTENT, PAD).to(torch.int8)
-        return Features(pooled, tokens, kind, hidden)
+        return hidden, torch.where(x["ids"] != _PADDING, CONTENT, PAD).to(torch.int8)
+
+    def project_image(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
+        """Features of regions; pooled = their mean."""
+        found = self.image_head(hidden)
+        return Features(found.mean(dim=1), found, kind, hidden)
+
+    def project_text(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
+        """Features of words; pooled = mean of those that are no padding."""
+        found = self.text_head(hidden)
+        weight = (kind != PAD)[..., None].to(found.dtype)
+        return Features((found * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1), found, kind, hidden)
+
+    def width(self, modality: str) -> int:
+        """Channels of the last map, or of the word states."""
+        return (self.image_head if modality == "image" else self.text_head).in_features
 
     def _ids(self, texts: Sequence[str]) -> Tensor:
         """int64 ``[n, words]``; 0 pads, 1 stands for unknown words."""

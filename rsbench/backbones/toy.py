@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load
 from torch import Tensor
+from torch.nn import functional
 
 from rsbench.backbones.base import CONTENT, PAD
 from rsbench.backbones.cards import TOY
@@ -23,6 +24,7 @@ from rsbench.backbones.toy_net import SIDE, WIDTH, ToyNet
 from rsbench.backbones.word_vectors import fit_word_vectors
 from rsbench.backbones.words import word_hash, words_of
 from rsbench.data.dataset import Dataset
+from rsbench.errors import UsageError
 from rsbench.progress import Progress, silent
 
 PIXELS, TEXT_WIDTH, WORDS, VOCABULARY = 48, 64, 32, 512
@@ -32,9 +34,10 @@ _BATCH = 256
 
 
 class Toy(CachedHeads):
-    """Image: 6 x 6 map of the conv net, pooled = its mean. Text: word vectors, pooled = their tf-idf mean.
+    """Image: 6 x 6 map of the conv net, averaged to ``grid x grid`` tokens; pooled = its mean.
 
-    Words the training captions do not have are skipped; a text of unknown words alone is all zeros.
+    Text: word vectors, pooled = their tf-idf mean. Words the training captions do not have are
+    skipped; a text of unknown words alone is all zeros.
     """
 
     card = TOY
@@ -43,12 +46,15 @@ class Toy(CachedHeads):
     idf: Tensor
 
     def __init__(
-        self, tuning: str, weights: str, seed: int, *, hidden: int, dim: int, dropout: float, pca: int
+        self, tuning: str, weights: str, seed: int, *, hidden: int, dim: int, dropout: float, pca: int, grid: int = SIDE
     ) -> None:
+        if not 1 <= grid <= SIDE:
+            raise UsageError(f"backbone.grid = {grid} is not allowed; the toy net gives a map of 1 to {SIDE} a side")
         super().__init__(
             tuning, weights, seed, image_width=WIDTH, text_width=TEXT_WIDTH,
             hidden=hidden, dim=dim, dropout=dropout, pca=pca,
         )  # fmt: skip
+        self.grid = grid
         self.register_buffer("words", torch.full((VOCABULARY,), -1, dtype=torch.int64))
         self.register_buffer("vectors", torch.zeros(VOCABULARY, TEXT_WIDTH))
         self.register_buffer("idf", torch.zeros(VOCABULARY))
@@ -66,13 +72,18 @@ class Toy(CachedHeads):
 
     def tower_key(self, modality: str) -> Mapping[str, Any]:
         """Hash of the conv net's weights, or of the fitted word vectors."""
-        return {"weights": _weights_hash() if modality == "image" else self._words_hash()}
+        if modality == "text":
+            return {"weights": self._words_hash()}
+        return {"weights": _weights_hash(), **({} if self.grid == SIDE else {"grid": self.grid})}
 
     def image_features(self, pixels: npt.NDArray[np.uint8]) -> RawFeatures:
-        """Pooled ``[n, 128]``, tokens ``[n, 36, 128]``."""
+        """Pooled ``[n, 128]``, tokens ``[n, grid * grid, 128]``."""
         blocks = torch.split(as_tensor(pixels), _BATCH)
-        tokens = torch.cat([_net()(prepare(b, PIXELS, *HALF)).flatten(2).transpose(1, 2) for b in blocks])
-        return RawFeatures(tokens.mean(dim=1), tokens, torch.zeros(len(tokens), SIDE * SIDE, dtype=torch.int8))
+        maps = torch.cat([_net()(prepare(b, PIXELS, *HALF)) for b in blocks])
+        regions = maps if self.grid == SIDE else functional.adaptive_avg_pool2d(maps, self.grid)
+        tokens = regions.flatten(2).transpose(1, 2)
+        pooled = maps.flatten(2).transpose(1, 2).mean(dim=1)
+        return RawFeatures(pooled, tokens, torch.zeros(tokens.shape[:2], dtype=torch.int8))
 
     def text_features(self, texts: Sequence[str]) -> RawFeatures:
         """Pooled ``[n, 64]``, tokens ``[n, 32, 64]``."""

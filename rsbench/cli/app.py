@@ -12,8 +12,10 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from rsbench import __version__
+from rsbench.cli.audit import audit
 from rsbench.cli.console import errors, say_error
 from rsbench.cli.describe import describe
+from rsbench.cli.diagnose import diagnose
 from rsbench.cli.doctor import doctor
 from rsbench.cli.evaluate import evaluate
 from rsbench.cli.listing import list_names
@@ -43,6 +45,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": plan,
     "eval": evaluate,
     "table": table,
+    "diagnose": diagnose,
+    "audit": audit,
     "list": list_names,
     "describe": describe,
     "noise": noise,

@@ -15,6 +15,9 @@ KINDS = {
 }
 """Plural on the command line -> registry."""
 
+TABLES = "benchmarks"
+"""Published tables: a kind of name without a registry."""
+
 
 def names_of(*registries: Registry) -> Callable[[str], list[str]]:
     """A completion for one name, or for the last one of a comma list.
@@ -33,4 +36,4 @@ def names_of(*registries: Registry) -> Callable[[str], list[str]]:
 
 def kinds(incomplete: str) -> list[str]:
     """A completion for the kinds of ``rsbench list``."""
-    return [kind for kind in KINDS if kind.startswith(incomplete)]
+    return [kind for kind in (*KINDS, TABLES) if kind.startswith(incomplete)]

@@ -11,11 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from rsbench.cli.complete import KINDS, names_of
+from rsbench.cli.benchmark import describe_table
+from rsbench.cli.complete import KINDS, TABLES, names_of
 from rsbench.cli.console import console, print_json, print_rows
 from rsbench.cli.listing import dataset_state, load
 from rsbench.data.root import data_root
 from rsbench.errors import UnknownNameError
+from rsbench.experiment.benchmarks import benchmark_names
 from rsbench.methods.card import MethodCard
 
 Facts = dict[str, Any]
@@ -51,9 +53,11 @@ def facts_of(name: str, root: Path) -> dict[str, Facts]:
     """
     if ".py" in name:
         return {"methods": _method(name)}
+    if name in (tables := benchmark_names()):
+        return {TABLES: describe_table(name, root)}
     kinds = {kind: known for kind, known in KINDS.items() if name in known.names()}
     if not kinds:
-        every = [n for known in KINDS.values() for n in known.names()]
+        every = [n for known in KINDS.values() for n in known.names()] + tables
         raise UnknownNameError("name", name, every, "see `rsbench list`")
     return {kind: _facts(kind, name, root) for kind in kinds}
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rsbench.cli.complete import KINDS, kinds
+from rsbench.cli.benchmark import list_tables
+from rsbench.cli.complete import KINDS, TABLES, kinds
 from rsbench.cli.console import console, print_json, print_rows
 from rsbench.data.root import data_root
 from rsbench.errors import DataError, DependencyError, UnknownNameError
@@ -19,16 +20,18 @@ Row = dict[str, Any]
 def list_names(
     kind: Annotated[
         str | None,
-        typer.Argument(help="methods, datasets, backbones, noise or launchers; all if absent.", autocompletion=kinds),
+        typer.Argument(
+            help="methods, datasets, backbones, noise, launchers, benchmarks; all if absent.", autocompletion=kinds
+        ),
     ] = None,
     filter: Annotated[str, typer.Option("--filter", "-f", help="Wildcard on names, for example 'rs*'.")] = "*",
     root: Annotated[Path | None, typer.Option(help="Data root; RSBENCH_DATA or ~/.cache/rsbench by default.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List methods, datasets, backbones, noise kinds and launchers."""
-    if kind is not None and kind not in KINDS:
-        raise UnknownNameError("kind", kind, KINDS, "for example `rsbench list methods`")
-    found = {k: rows for k in ([kind] if kind else KINDS) if (rows := rows_of(k, filter, data_root(root)))}
+    """List methods, datasets, backbones, noise kinds, launchers and published tables."""
+    if kind is not None and kind not in (*KINDS, TABLES):
+        raise UnknownNameError("kind", kind, (*KINDS, TABLES), "for example `rsbench list methods`")
+    found = {k: rows for k in ([kind] if kind else (*KINDS, TABLES)) if (rows := rows_of(k, filter, data_root(root)))}
     if json:
         print_json(found)
         return
@@ -44,13 +47,16 @@ def rows_of(kind: str, pattern: str, root: Path) -> list[Row]:
     """What is registered under one kind.
 
     Args:
-        kind: key of ``KINDS``.
+        kind: key of ``KINDS``, or ``benchmarks``.
         pattern: shell wildcard on names.
         root: data root, for the state of datasets.
 
     Returns:
-        One dict per name: ``name``, ``summary``, ``state``, ``missing`` modules, ``variants`` (methods only).
+        One dict per name: ``name``, ``summary``, ``state``, ``missing`` modules, ``variants`` (methods only); for
+        published tables ``list_tables``.
     """
+    if kind == TABLES:
+        return list_tables(pattern, root)
     names = [n for n in KINDS[kind].names() if fnmatch.fnmatchcase(n, pattern)]
     return [_row(kind, name, root) for name in names]
 

@@ -48,14 +48,16 @@ class GridView:
         with self.progress:
             yield
 
-    def notify(self, name: str, epoch: int, epochs: int, step: int, steps: int, mr: float | None) -> None:
+    def notify(
+        self, name: str, epoch: int, epochs: int, step: int, steps: int, mr: float | None, doing: str = ""
+    ) -> None:
         """A job moved on (see ``launch.base.Notify``)."""
         if name not in self.jobs:
             return
         if name not in self.bars:
             self.bars[name] = self.progress.add_task(label(self.jobs[name]), total=epochs * steps)
         shown = "" if mr is None else f"  val mR {mr:.1f}"
-        text = f"{label(self.jobs[name])}  epoch {min(epoch + 1, epochs)}/{epochs}{shown}"
+        text = f"{label(self.jobs[name])}  epoch {min(epoch + 1, epochs)}/{epochs}{shown}  {doing}"
         self.progress.update(self.bars[name], completed=epoch * steps + step, description=text)
 
     def close(self, outcome: Outcome) -> None:

@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rsbench.cli.benchmark import open_table, require_runs, show_table, table_line, table_lines
 from rsbench.cli.console import console, errors, print_rows, progress_bar
 from rsbench.errors import BusyError, RsbenchError, UsageError
 
 if TYPE_CHECKING:
+    from rsbench.experiment.benchmarks import Benchmark
     from rsbench.experiment.plan import Job
     from rsbench.experiment.request import Request
     from rsbench.experiment.spec import RunSpec
 
 Method = Annotated[
     str | None, typer.Option("--method", "-m", help="Methods: NAME, NAME:VARIANT or FILE.py, separated by commas.")
+]
+Table = Annotated[
+    str | None, typer.Option("--benchmark", help="A published table in place of --method (`rsbench list benchmarks`).")
 ]
 Datasets = Annotated[
     str | None, typer.Option("--dataset", "-d", help="Datasets; default: the one prepared last, else toy.")
@@ -30,10 +35,18 @@ Noise = Annotated[str, typer.Option("--noise", "-n", help="Noise rates in [0, 1)
 Seeds = Annotated[int, typer.Option("--seeds", "-s", help="Number of run seeds: 0 to N-1.")]
 SeedList = Annotated[str | None, typer.Option(help="Run seeds by name, such as 3,13,25.")]
 Split = Annotated[str | None, typer.Option(help="Split scheme; default: the dataset's.")]
-Kind = Annotated[str, typer.Option(help="Noise kind: none or shuffle.")]
+Kind = Annotated[str, typer.Option(help="Noise kind: none, shuffle, pmp or real.")]
 Unit = Annotated[str, typer.Option(help="Noise unit: caption or image.")]
 Source = Annotated[str | None, typer.Option(help="Noise list: official, generated or file:NAME.")]
 NoiseSeed = Annotated[str, typer.Option(help="Seed of generated noise, or per-run.")]
+ScorerOption = Annotated[
+    str | None,
+    typer.Option(help="Scorer of noise kind pmp: georsclip[:FILE], openclip:MODEL/TAG or run:PATH of a finished run."),
+]
+PmpThreshold = Annotated[float | None, typer.Option(help="Kind pmp: take captions that score below this.")]
+PmpQuantile = Annotated[
+    float | None, typer.Option(help="Kind pmp: the threshold as a quantile of the scores of mismatched pairs.")
+]
 BackboneOption = Annotated[str | None, typer.Option("--backbone", "-b", help="Backbone; default: the dataset's.")]
 Tuning = Annotated[str | None, typer.Option(help="Tuning: heads, full; default: the dataset's.")]
 Weights = Annotated[str | None, typer.Option(help="Weights: bundled, hub, random or a local file.")]
@@ -54,7 +67,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 NoWeights = Annotated[bool, typer.Option("--no-weights", help="Do not keep the best weights.")]
 
-PLAIN = ("split", "noise_seed", "backbone", "tuning", "weights", "recipe", "precision")
+PMP_FLAGS = ("scorer", "pmp_threshold", "pmp_quantile")
+"""Flags of noise kind ``pmp``."""
+
+PLAIN = ("split", "noise_seed", *PMP_FLAGS, "backbone", "tuning", "weights", "recipe", "precision")
 """Flags that a request takes as typed."""
 
 FLAG_OF_KEY = {"set": "settings"}
@@ -64,6 +80,7 @@ FLAG_OF_KEY = {"set": "settings"}
 def run(
     context: typer.Context,
     method: Method = None,
+    benchmark: Table = None,
     dataset: Datasets = None,
     noise: Noise = "0",
     seeds: Seeds = 1,
@@ -73,6 +90,9 @@ def run(
     noise_unit: Unit = "caption",
     noise_source: Source = None,
     noise_seed: NoiseSeed = "42",
+    scorer: ScorerOption = None,
+    pmp_threshold: PmpThreshold = None,
+    pmp_quantile: PmpQuantile = None,
     backbone: BackboneOption = None,
     tuning: Tuning = None,
     weights: Weights = None,
@@ -95,10 +115,13 @@ def run(
     rsbench run --method srem --noise 0.4 --seeds 5
     """
     asked = _typed(context, config)
-    planned = _plan(asked)
+    planned, published = _plan(asked)
     if dry_run:
-        _show_plan(planned, as_json)
+        _show_plan(planned, as_json, published)
         return
+    if published:
+        show_table(published)
+        require_runs(published)
     console.print(_resolved_line(asked, [j.spec for j in planned]), markup=False, soft_wrap=True)
     failed = _launch(planned, asked)
     _print_table(planned, asked["out"])
@@ -112,7 +135,8 @@ RUN_ONLY = ("jobs", "device", "dry_run", "no_weights")
 
 def plan(context: typer.Context, **flags: object) -> None:
     """Show the runs that `rsbench run` with the same flags would do, with their state."""
-    _show_plan(_plan(_typed(context, context.params["config"])), bool(flags["as_json"]))
+    planned, published = _plan(_typed(context, context.params["config"]))
+    _show_plan(planned, bool(flags["as_json"]), published)
 
 
 def _share_flags() -> None:
@@ -131,11 +155,14 @@ def _typed(context: typer.Context, config: Path | None) -> dict[str, Any]:
     from rsbench.experiment.request import read_config
 
     asked = dict(context.params)
+    sources = {name: context.get_parameter_source(name) for name in asked}
+    typed = {n for n, s in sources.items() if s is not None and s.name != "DEFAULT"}  # typer's own enum, not click's
     for key, value in (read_config(config) if config else {}).items():
         name = FLAG_OF_KEY.get(key, key)
-        source = context.get_parameter_source(name)
-        if source is None or source.name == "DEFAULT":  # typer has an enum of its own, not click's
+        if name not in typed:
             asked[name] = Path(value) if name == "out" else value
+            typed.add(name)
+    asked["typed"] = frozenset(typed)
     return asked
 
 
@@ -158,32 +185,41 @@ def _request(asked: dict[str, Any]) -> Request:
     )
 
 
-def _plan(asked: dict[str, Any]) -> list[Job]:
+def _plan(asked: dict[str, Any]) -> tuple[list[Job], Benchmark | None]:
+    """The jobs, and the published table they belong to, if one was asked for."""
     from rsbench.data.root import data_root
     from rsbench.experiment.plan import make_plan
     from rsbench.experiment.resolve import resolve
 
+    if asked["benchmark"]:
+        published = open_table(asked)
+        return make_plan(published.specs, asked["out"], asked["overwrite"]), published
     with progress_bar() as progress:
         specs = resolve(_request(asked), data_root(asked["root"]), progress)
-    return make_plan(specs, asked["out"], asked["overwrite"])
+    return make_plan(specs, asked["out"], asked["overwrite"]), None
 
 
-def _show_plan(jobs: list[Job], as_json: bool) -> None:
+def _show_plan(jobs: list[Job], as_json: bool, published: Benchmark | None) -> None:
     from rsbench.cli.live import label
     from rsbench.experiment.plan import counts
 
     if as_json:
         rows = [{"hash": j.spec.hash, "state": j.state, "todo": j.todo, "spec": j.spec.as_dict()} for j in jobs]
-        print(json.dumps(rows, indent=1))
+        print(json.dumps(rows if published is None else {**table_lines(published), "jobs": rows}, indent=1))
         return
     lines = [[j.spec.hash, label(j), j.state, "yes" if j.todo else "no"] for j in jobs]
-    print_rows(("run", "what", "state", "will run"), lines)
+    if lines:
+        print_rows(("run", "what", "state", "will run"), lines)
     states = ", ".join(f"{n} {state}" for state, n in counts(jobs).items())
-    console.print(f"{len(jobs)} runs: {states}; {sum(j.todo for j in jobs)} to do")
+    console.print(f"{len(jobs)} runs: {states or 'none'}; {sum(j.todo for j in jobs)} to do")
+    if published:
+        show_table(published)
 
 
 def _resolved_line(asked: dict[str, Any], specs: list[RunSpec]) -> str:
-    """The whole grid as one command with nothing left to defaults."""
+    """The whole grid as one command with nothing left to defaults; a published table says the rest by its name."""
+    if asked["benchmark"]:
+        return table_line(asked)
 
     def listed(values: list[Any]) -> str:
         return ",".join(dict.fromkeys(str(v) for v in values))
@@ -206,6 +242,8 @@ def _resolved_line(asked: dict[str, Any], specs: list[RunSpec]) -> str:
         "seed-list": listed([s.seed for s in specs]),
         "out": asked["out"],
     }
+    drawn = {k: asked[k] for k in PMP_FLAGS if asked[k] is not None}
+    parts |= {k.replace("_", "-"): v for k, v in drawn.items()}
     words = [w for key, value in parts.items() for w in (f"--{key}", str(value))]
     words += [w for item in asked["settings"] or [] for w in ("--set", item)]
     words += ["--validation-only"] if asked["validation_only"] else []

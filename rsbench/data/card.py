@@ -35,6 +35,7 @@ class DatasetCard:
         base: a packed dataset of which this one is a seeded subset.
         generated: its reader makes it from nothing, so it is packed on first use.
         counts: (images, captions) of the complete dataset, where known.
+        natural_noise: its pairs come noisy, so that without injected noise its kind is ``real``, not ``none``.
     """
 
     name: str
@@ -49,6 +50,7 @@ class DatasetCard:
     base: str | None = None
     generated: bool = False
     counts: tuple[int, int] | None = None
+    natural_noise: bool = False
     licence: str = "not stated"
     paper: str = ""
     source: str = ""

@@ -71,7 +71,7 @@ class Scoring:
         part: ``test``, ``val`` or ``train``.
         folds: average over this many equal runs of images.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        progress: called while features are computed.
+        progress: called while features are computed and images are ranked.
     """
 
     root: Path
@@ -142,5 +142,5 @@ def _scored(method: Method, dataset: str, how: Scoring, precision: str, tokens: 
         "split": split,
         "part": how.part,
         "folds": how.folds,
-        "metrics": retrieval(scores, how.folds),
+        "metrics": retrieval(scores, how.folds, how.progress),
     }

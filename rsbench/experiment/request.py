@@ -23,6 +23,7 @@ class Request:
         methods: names, ``name:variant``, or ``file.py[:Class]``.
         rates: noise rates.
         seeds: run seeds.
+        scorer: noise kind ``pmp``: the model that scores captions; with ``pmp_threshold`` or ``pmp_quantile``.
         tuned: start from what the common recipe's search chose (``tuned.toml``); off for the search itself.
         settings: ``scope.field`` -> values to try, as typed.
     """
@@ -36,6 +37,9 @@ class Request:
     unit: str = "caption"
     source: str | None = None
     noise_seed: str = "42"
+    scorer: str | None = None
+    pmp_threshold: float | None = None
+    pmp_quantile: float | None = None
     backbone: str | None = None
     tuning: str | None = None
     weights: str | None = None
@@ -126,6 +130,7 @@ def parse_settings(items: list[str]) -> dict[str, tuple[str, ...]]:
 
 CONFIG_KEYS = {
     "method": str,
+    "benchmark": str,
     "dataset": str,
     "noise": str,
     "seeds": int,
@@ -135,6 +140,9 @@ CONFIG_KEYS = {
     "noise_unit": str,
     "noise_source": str,
     "noise_seed": str,
+    "scorer": str,
+    "pmp_threshold": float,
+    "pmp_quantile": float,
     "backbone": str,
     "tuning": str,
     "weights": str,
@@ -178,10 +186,10 @@ def _config_value(path: Path, key: str, value: Any) -> Any:
         if not isinstance(value, dict):
             raise UsageError(f"{path}: 'set' must be a table, such as [set] with \"method.tau\" = 0.05")
         return [f"{k}={_joined(v)}" for k, v in value.items()]
-    if wanted is int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise UsageError(f"{path}: '{key}' must be a whole number, not {value!r}")
-        return value
+    if wanted in (int, float):
+        if not isinstance(value, int | wanted) or isinstance(value, bool):
+            raise UsageError(f"{path}: '{key}' must be a {'whole ' if wanted is int else ''}number, not {value!r}")
+        return wanted(value)
     return _joined(value)
 
 

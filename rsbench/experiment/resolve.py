@@ -19,12 +19,14 @@ from rsbench.data.dataset import Dataset
 from rsbench.data.lifecycle import last_prepared, open_dataset
 from rsbench.errors import UnknownNameError, UsageError
 from rsbench.experiment.request import Request
+from rsbench.experiment.scorer import ensure_list, scorer_address
 from rsbench.experiment.spec import RunSpec
 from rsbench.methods.build import card_digest, check_needs, load_card, resolve_params
 from rsbench.methods.card import MethodCard
 from rsbench.noise.imported import FILE
-from rsbench.noise.index import NoiseIndex, NoiseSpec
+from rsbench.noise.index import REAL, NoiseIndex, NoiseSpec
 from rsbench.noise.make import make_index, resolve_source
+from rsbench.noise.pseudo_match import PMP, check_pmp
 from rsbench.progress import Progress, silent
 from rsbench.registry import DATASETS, NOISE_KINDS
 from rsbench.training.recipe import COMMON_FULL, COMMON_HEADS, Recipe
@@ -54,7 +56,7 @@ def resolve(request: Request, root: Path, progress: Progress = silent) -> list[R
             for method in request.methods:
                 for settings in request.combinations():
                     for seed in request.seeds:
-                        spec = _resolve_one(request, root, card, dataset, split, rate, method, settings, seed)
+                        spec = _resolve_one(request, root, card, dataset, split, rate, method, settings, seed, progress)
                         specs[spec.hash] = spec
     return list(specs.values())
 
@@ -69,6 +71,7 @@ def _resolve_one(
     method: str,
     settings: Mapping[str, str],
     seed: int,
+    progress: Progress,
 ) -> RunSpec:
     name, variant = split_variant(method)
     method_card = load_card(name)
@@ -77,16 +80,17 @@ def _resolve_one(
     backbone, tuning, weights, backbone_params = resolve_backbone(
         backbone_name, request.tuning or own_tuning, request.weights or "", _scope(settings, "backbone")
     )
-    index = noise_index(dataset, split, _noise_spec(request, card, split, rate, seed), root)
-    if rate not in (0.0, index.spec.rate):
-        raise UsageError(
-            f"--noise {rate:g}: the list '{index.spec.source}' has rate {index.spec.rate:g}; leave --noise out"
-        )
     tuned = _tuned(request, card.name, backbone_name, tuning, name)
     fixed = method_card.variants.get(variant, {})
     asked = {**{k: v for k, v in tuned.items() if k not in fixed}, **_scope(settings, "method")}
     params = resolve_params(method_card, variant, asked)
     check_needs(method_card, params, backbone_name, tuning, backbone.capabilities[tuning])
+    recipe = _recipe(request, method_card, tuning, _scope(settings, "recipe"))
+    index = noise_index(dataset, split, _noise_spec(request, card, split, rate, seed), root, request.scorer, progress)
+    if rate not in (0.0, index.spec.rate):
+        raise UsageError(
+            f"--noise {rate:g}: the list '{index.spec.source}' has rate {index.spec.rate:g}; leave --noise out"
+        )
     return RunSpec(
         dataset=card.name,
         split=split,
@@ -96,10 +100,10 @@ def _resolve_one(
         weights=weights,
         method=name,
         variant=variant,
-        recipe=_recipe(request, method_card, tuning, _scope(settings, "recipe")),
+        recipe=recipe,
         seed=seed,
         params=params,
-        backbone_params=backbone_params,
+        backbone_params=backbone.spelled(backbone_params),
         precision="fp32" if request.precision == "auto" else request.precision,
         held_out=request.held_out,
         fingerprint=dataset.fingerprint,
@@ -121,26 +125,36 @@ def _scope(settings: Mapping[str, str], scope: str) -> dict[str, str]:
 
 
 def _noise_spec(request: Request, card: DatasetCard, split: str, rate: float, seed: int) -> NoiseSpec:
+    check_pmp(_pmp(request, NoiseSpec(request.kind)))
     if request.source is not None and request.source.startswith(FILE):
+        if request.scorer:
+            raise UsageError(f"--scorer cannot go with --noise-source {request.source}: the list is made; leave it out")
         return NoiseSpec(request.kind, request.unit, rate, request.source, seed=0)  # the file tells the rest
-    if rate == 0 or request.kind == "none":
+    if rate == 0 or request.kind in ("none", REAL):
         if rate > 0:
-            raise UsageError(f"--noise {rate} with --noise-kind none contradict each other; drop one of them")
-        return NoiseSpec(kind="none", unit="caption", rate=0.0, source="generated", seed=0)
+            raise UsageError(f"--noise {rate} with --noise-kind {request.kind} contradict each other; drop one of them")
+        real = request.kind == REAL or (card.natural_noise and request.kind != "none")
+        return NoiseSpec(kind=REAL if real else "none", unit="caption", rate=0.0, source="generated", seed=0)
     source = resolve_source(card, split, request.kind, request.unit, rate, request.source)
     if request.noise_seed == "per-run":
         if source == "official":
             raise UsageError(
                 "an official noise list has one seed; use --noise-source generated with --noise-seed per-run"
             )
-        return NoiseSpec(request.kind, request.unit, rate, source, seed)
+        return _pmp(request, NoiseSpec(request.kind, request.unit, rate, source, seed))
     try:
         noise_seed = int(request.noise_seed)
     except ValueError:
         raise UsageError(f"--noise-seed '{request.noise_seed}' is neither a whole number nor per-run") from None
     if noise_seed < 0:
         raise UsageError(f"--noise-seed {noise_seed} is negative; give 0 or more, or per-run")
-    return NoiseSpec(request.kind, request.unit, rate, source, noise_seed)
+    return _pmp(request, NoiseSpec(request.kind, request.unit, rate, source, noise_seed))
+
+
+def _pmp(request: Request, spec: NoiseSpec) -> NoiseSpec:
+    """The spec with the fields of kind ``pmp`` as asked for; the scorer by content."""
+    scorer = scorer_address(request.scorer) if spec.kind == PMP else request.scorer or ""
+    return dataclasses.replace(spec, scorer=scorer, threshold=request.pmp_threshold, quantile=request.pmp_quantile)
 
 
 @functools.lru_cache(maxsize=64)
@@ -156,8 +170,11 @@ class _Same:
     value: Dataset = dataclasses.field(compare=False)
 
 
-def noise_index(dataset: Dataset, split: str, spec: NoiseSpec, root: Path) -> NoiseIndex:
-    """The noise index of a spec, made once per process."""
+def noise_index(
+    dataset: Dataset, split: str, spec: NoiseSpec, root: Path, scorer: str | None = None, progress: Progress = silent
+) -> NoiseIndex:
+    """The noise index of a spec, made once per process; kind ``pmp`` is drawn where this data root has no list yet."""
+    ensure_list(dataset, split, spec, scorer, root, progress)
     return _index(dataset.fingerprint, split, spec, root, _Same(dataset))
 
 

@@ -7,7 +7,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from rsbench.experiment.environment import environment
 from rsbench.experiment.spec import RunSpec
 from rsbench.methods.base import Method, Setup
 from rsbench.methods.build import build_method, load_card
-from rsbench.noise.index import NoiseIndex, mismatched_pairs, realised
+from rsbench.noise.index import NoiseIndex, known_mismatches, realised
 from rsbench.noise.make import make_index
+from rsbench.noise.pseudo_match_store import list_facts
 from rsbench.progress import Progress, silent
 from rsbench.results.schema import SCHEMA_VERSION, Result
 from rsbench.results.store import RunFolder, write_json
@@ -104,6 +105,26 @@ def fitted_backbone(spec: RunSpec, template: Backbone, seed: int) -> Backbone:
     return backbone
 
 
+def shown_pairs(spec: RunSpec, dataset: Dataset, root: Path) -> NoiseIndex:
+    """The pairs that a run is shown.
+
+    Raises:
+        ResultError: dataset or list are not those that the run was planned with.
+    """
+    if dataset.fingerprint != spec.fingerprint:
+        raise ResultError(
+            f"dataset '{dataset.name}' has fingerprint {dataset.fingerprint[:12]}, the run was planned "
+            f"with {spec.fingerprint[:12]}; plan again, or prepare the same files"
+        )
+    index = make_index(dataset, spec.split, spec.noise, root)
+    if index.sha256 != spec.noise_sha256:
+        raise ResultError(
+            f"the noise list has sha256 {index.sha256[:12]}, the run was planned with "
+            f"{spec.noise_sha256[:12]}; plan again"
+        )
+    return index
+
+
 def build(spec: RunSpec, template: Backbone, n_pairs: int, n_classes: int) -> Method:
     """The method of a spec over its backbone, initialised from the run seed.
 
@@ -167,32 +188,28 @@ class _Run:
     def __init__(self, spec: RunSpec, options: Options, folder: RunFolder, tick: TickFn, progress: Progress) -> None:
         self.spec, self.options, self.folder, self.tick = spec, options, folder, tick
         self.started = time.monotonic()
+        self.at = Tick(0, spec.recipe.epochs, 0, 1)
         self.device = choose_device(options.device)
         self.shared = materials(spec, options.root, progress)
         self.dataset = self.shared.dataset
-        self.index = self._noise()
-        self.mismatched = torch.from_numpy(mismatched_pairs(self.dataset, self.index.pairs))
+        self.index = shown_pairs(spec, self.dataset, options.root)
+        truth = known_mismatches(self.dataset, self.index)
+        self.mismatched = None if truth is None else torch.from_numpy(truth)
         self.card = load_card(spec.method)
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # equal results need one thread per process
 
-    def _noise(self) -> NoiseIndex:
-        if self.dataset.fingerprint != self.spec.fingerprint:
-            raise ResultError(
-                f"dataset '{self.dataset.name}' has fingerprint {self.dataset.fingerprint[:12]}, the run was planned "
-                f"with {self.spec.fingerprint[:12]}; plan again, or prepare the same files"
-            )
-        index = make_index(self.dataset, self.spec.split, self.spec.noise, self.options.root)
-        if index.sha256 != self.spec.noise_sha256:
-            raise ResultError(
-                f"the noise list has sha256 {index.sha256[:12]}, the run was planned with "
-                f"{self.spec.noise_sha256[:12]}; plan again"
-            )
-        return index
-
     def _metrics(self, method: Method, part: str) -> Metrics:
+        def ranking(what: str, done: int, total: int) -> None:
+            if done < total:
+                self.tick(replace(self.at, doing=f"{what} {part} {done:,}/{total:,}"))
+
         args = (method, self.shared.inputs, self.dataset, self.spec.split, part, self.device, self.spec.precision)
-        return retrieval(score_part(*args))
+        return retrieval(score_part(*args), progress=ranking)
+
+    def _tick(self, tick: Tick) -> None:
+        self.at = tick
+        self.tick(tick)
 
     def _judge(self, records: dict[str, Tensor], epoch: int) -> dict[str, Any]:
         """Numbers about the pairs of an epoch; the only place where training meets the truth, and only to log it."""
@@ -201,7 +218,7 @@ class _Run:
         if division is not None:
             names = ("clean", "ambiguous", "noisy")
             found.update({f"share_{n}": float((division == i).float().mean()) for i, n in enumerate(names)})
-        if "clean_score" in records and bool(self.mismatched.any()):
+        if "clean_score" in records and self.mismatched is not None and bool(self.mismatched.any()):
             score = records["clean_score"]
             found["detection"] = detection(score, self.mismatched, division, self.card.detector, epoch)
         return found
@@ -216,7 +233,7 @@ class _Run:
             judge=self._judge,
             keep=self._keep,
             log=self.folder.log,
-            tick=self.tick,
+            tick=self._tick,
         )
 
     def result(self) -> Result:
@@ -256,6 +273,7 @@ class _Run:
                 "pairs": len(self.index.pairs),
                 "sha256": self.index.sha256,
                 **asdict(realised(self.dataset, self.index)),
+                **list_facts(self.dataset, self.spec.split, self.spec.noise, self.options.root),
             },
             "best_epoch": state.best_epoch,
             "epochs": len(state.history),

@@ -25,6 +25,21 @@ def info_nce(logits: Tensor) -> Tensor:
     return 0.5 * (logits.logsumexp(1) + logits.logsumexp(0)) - logits.diagonal()
 
 
+def joint_nce(logits: Tensor) -> Tensor:
+    """InfoNCE whose denominator joins row and column, per pair, ``[B]``; at least log 2.
+
+    ``-log(exp F_ii / (sum_k exp F_ik + sum_k exp F_ki))``: the positive is counted twice.
+
+    Args:
+        logits: ``[B, B]``, scores divided by the temperature, -inf where an entry is no negative; the diagonal holds
+            the shown pairs.
+
+    Source: PMPGuard (AAAI 2026) Eq. 6.
+    """
+    logits = widened(logits)
+    return torch.logaddexp(logits.logsumexp(1), logits.logsumexp(0)) - logits.diagonal()
+
+
 def log_complement(logits: Tensor) -> Tensor:
     """``log(1 - softmax(logits))`` over the last axis, exact also where one probability is near 1.
 

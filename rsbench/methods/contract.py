@@ -147,11 +147,18 @@ def well_formed_loss(subject: Subject) -> str:
 
 
 def trains(subject: Subject) -> str:
-    """A short training run stays finite and its gradients reach every trainable parameter."""
-    probe = subject.probe()
+    """A short training run stays finite and its gradients reach every trainable parameter.
+
+    A method that finds nothing to learn from here (every loss is exactly 0) has to warn of it.
+    """
+    probe, silent_steps = subject.probe(), True
     for _ in range(EPOCHS):
         for loss in probe.train_epoch():
             _check_loss(loss, len(loss.pair_loss))
+            silent_steps = silent_steps and float(loss.total.detach()) == 0
+    warnings = [m for m in probe.messages if m.startswith("warning: ")]
+    if silent_steps and warnings:
+        return f"nothing to learn from here: {warnings[-1].removeprefix('warning: ')}"
     missed = sorted({n for n, p in probe.method.named_parameters() if p.requires_grad} - probe.reached)
     _require(not missed, f"no gradient ever reached: {', '.join(missed)}")
     return f"{EPOCHS} epochs of {PAIRS} pairs, {len(probe.reached)} parameters reached"

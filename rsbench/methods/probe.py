@@ -44,16 +44,37 @@ class ProbeBackbone(Backbone):
 
     def encode_image(self, x: Fields) -> Features:
         """Projected grid of tokens and its mean."""
-        return self._project(self.image, x)
+        return self.project_image(*self.image_states(x))
 
     def encode_text(self, x: Fields) -> Features:
         """Projected words and their mean."""
-        return self._project(self.text, x)
+        return self.project_text(*self.text_states(x))
 
-    def _project(self, head: nn.Linear, x: Fields) -> Features:
-        real = (x["kind"] == CONTENT)[..., None]
-        pooled = (x["hidden"] * real).sum(1) / real.sum(1)
-        return Features(head(pooled), head(x["hidden"]), x["kind"], x["hidden"])
+    def image_states(self, x: Fields) -> tuple[Tensor, Tensor]:
+        """The given features."""
+        return x["hidden"], x["kind"]
+
+    def text_states(self, x: Fields) -> tuple[Tensor, Tensor]:
+        """The given features."""
+        return x["hidden"], x["kind"]
+
+    def project_image(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
+        """Projected tokens and their mean."""
+        return _projected(self.image, hidden, kind)
+
+    def project_text(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
+        """Projected tokens and their mean, padding left out."""
+        return _projected(self.text, hidden, kind)
+
+    def width(self, modality: str) -> int:
+        """Of the given features."""
+        return WIDTH
+
+
+def _projected(head: nn.Linear, hidden: Tensor, kind: Tensor) -> Features:
+    real = (kind == CONTENT)[..., None]
+    pooled = (hidden * real).sum(1) / real.sum(1)
+    return Features(head(pooled), head(hidden), kind, hidden)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from rsbench.data.root import data_root
 from rsbench.errors import NoiseError, UnknownNameError, UsageError
 from rsbench.files import write_atomic
 from rsbench.noise.formats import read_pairs
-from rsbench.noise.index import NoiseIndex, NoiseSpec
+from rsbench.noise.index import REAL, NoiseIndex, NoiseSpec
 from rsbench.noise.slots import placed_images, shuffle_fault
 from rsbench.registry import NOISE_KINDS
 
@@ -31,11 +31,11 @@ def import_index(
 
     Raises:
         UnknownNameError: a kind that is not registered.
-        UsageError: kind ``none``, an unknown file ending or an unusable name.
+        UsageError: kind ``none`` or ``real``, an unknown file ending or an unusable name.
         NoiseError: the file does not fit the split, or is no shuffle although ``kind`` says so.
     """
-    if NOISE_KINDS.entry(kind).name == "none":
-        raise UsageError("kind 'none' is the dataset's own list and is never imported; leave --kind out")
+    if NOISE_KINDS.entry(kind).name in ("none", REAL):
+        raise UsageError(f"kind '{kind}' is the dataset's own list and is never imported; leave --kind out")
     clean = dataset.pairs(split, "train")
     pairs = read_pairs(dataset, split, path)
     fault = shuffle_fault(clean, pairs) if kind == "shuffle" else None

@@ -10,13 +10,16 @@ import numpy as np
 
 from rsbench.data.dataset import Dataset, Ints
 
+REAL = "real"
+"""Kind of data that come noisy: the dataset's own pairs, of which no truth is known."""
+
 
 @dataclass(frozen=True)
 class NoiseSpec:
     """What noise is asked for.
 
     Attributes:
-        kind: ``none``, ``shuffle``, or a registered kind.
+        kind: ``none``, ``shuffle``, ``pmp``, ``real``, or a registered kind.
         unit: ``caption`` or ``image``.
         rate: nominal share in [0, 1).
         source: ``official`` (a published list), ``generated``, or ``file:NAME`` for an imported one.
@@ -64,12 +67,12 @@ class Realised:
         moved: rows that differ from the dataset's own row.
         foreign: rows whose caption belongs to another image.
         mismatched: rows whose text is not among the given image's own texts. This is the truth
-            that noise detection is scored against.
+            that noise detection is scored against; None for kind ``real``, of which no truth is known.
     """
 
     moved: float
     foreign: float
-    mismatched: float
+    mismatched: float | None
 
 
 def mismatched_pairs(dataset: Dataset, pairs: Ints) -> np.ndarray:
@@ -80,12 +83,18 @@ def mismatched_pairs(dataset: Dataset, pairs: Ints) -> np.ndarray:
     return ~np.isin(pairs[:, 0] * n_texts + texts[pairs[:, 1]], own)
 
 
+def known_mismatches(dataset: Dataset, index: NoiseIndex) -> np.ndarray | None:
+    """``mismatched_pairs`` of an index; None for kind ``real``, of which no truth is known."""
+    return None if index.spec.kind == REAL else mismatched_pairs(dataset, index.pairs)
+
+
 def realised(dataset: Dataset, index: NoiseIndex) -> Realised:
     """Measure an index against the dataset's own pairs of its split."""
     clean = dataset.pairs(index.split, "train")
     foreign = dataset.caption_image[index.pairs[:, 1]] != index.pairs[:, 0]
+    noisy = known_mismatches(dataset, index)
     return Realised(
         moved=float((index.pairs != clean).any(axis=1).mean()) if clean.shape == index.pairs.shape else float("nan"),
         foreign=float(foreign.mean()),
-        mismatched=float(mismatched_pairs(dataset, index.pairs).mean()),
+        mismatched=None if noisy is None else float(noisy.mean()),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rsbench.data.dataset import Dataset
-from rsbench.noise.index import NoiseIndex, Realised, mismatched_pairs, realised
+from rsbench.noise.index import NoiseIndex, Realised, known_mismatches, realised
 
 
 @dataclass(frozen=True)
@@ -18,21 +18,24 @@ class Summary:
         pairs: training pairs P.
         images: images shown in them.
         realised: shares of all pairs (moved, foreign, mismatched).
-        noisy_images: images shown with at least one mismatched caption.
-        noisy_per_image: entry k = images shown with k mismatched captions.
+        noisy_images: images shown with at least one mismatched caption; None where no truth is known.
+        noisy_per_image: entry k = images shown with k mismatched captions; empty where no truth is known.
     """
 
     pairs: int
     images: int
     realised: Realised
-    noisy_images: int
+    noisy_images: int | None
     noisy_per_image: tuple[int, ...]
 
 
 def summarise(dataset: Dataset, index: NoiseIndex) -> Summary:
     """Count mismatched captions, in all and per given image."""
     images, slot = np.unique(index.pairs[:, 0], return_inverse=True)
-    noisy = np.bincount(slot[mismatched_pairs(dataset, index.pairs)], minlength=len(images))
+    truth = known_mismatches(dataset, index)
+    if truth is None:
+        return Summary(len(index.pairs), len(images), realised(dataset, index), None, ())
+    noisy = np.bincount(slot[truth], minlength=len(images))
     most = int(np.bincount(slot).max())
     counts = np.bincount(noisy, minlength=most + 1)
     return Summary(

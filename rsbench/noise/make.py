@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from rsbench.data.card import DatasetCard
 from rsbench.data.dataset import Dataset, Ints
 from rsbench.errors import NoiseError, UnknownNameError, UsageError
 from rsbench.noise.imported import FILE, load_index
-from rsbench.noise.index import NoiseIndex, NoiseSpec
+from rsbench.noise.index import REAL, NoiseIndex, NoiseSpec
 from rsbench.noise.official import official, official_fault
+from rsbench.noise.pseudo_match import check_pmp
+from rsbench.noise.pseudo_match_store import is_drawn, pseudo_match
 from rsbench.noise.shuffle import NoiseKind
 from rsbench.registry import NOISE_KINDS
 
@@ -26,17 +29,20 @@ def make_index(dataset: Dataset, split: str, spec: NoiseSpec, root: Path | None 
         dataset: the packed dataset.
         split: its split scheme.
         spec: what is asked for. For ``file:NAME`` kind, unit and rate come from the file.
-        root: data folder, needed for ``file:NAME`` only.
+        root: data folder, needed for ``file:NAME`` and kind ``pmp``, whose lists are read from there.
 
     Raises:
         UsageError: a rate outside [0, 1), an unknown unit or source, or an official list that does not exist.
         UnknownNameError: a kind that is not registered.
-        NoiseError: an imported or published list that does not fit this copy of the dataset.
+        NoiseError: an imported or published list that does not fit this copy of the dataset, or a list of kind
+            ``pmp`` that was not made yet.
     """
     if spec.source.startswith(FILE):
         return load_index(dataset, split, spec, root)
     check_spec(spec)
     make: NoiseKind = official if spec.source == "official" else NOISE_KINDS.load(spec.kind)
+    if is_drawn(spec):
+        make = functools.partial(pseudo_match, root=root)
     pairs = _checked(dataset, split, spec, make(dataset, split, spec))
     return NoiseIndex(spec, dataset.name, dataset.fingerprint, split, pairs)
 
@@ -55,6 +61,9 @@ def check_spec(spec: NoiseSpec) -> None:
         raise UnknownNameError("noise source", spec.source, (*SOURCES, f"{FILE}NAME"))
     if NOISE_KINDS.entry(spec.kind).name == "none" and spec.rate > 0:
         raise UsageError(f"noise kind 'none' leaves all pairs in place, but the rate is {spec.rate:g}; give rate 0")
+    if spec.kind == REAL and spec.rate > 0:
+        raise UsageError(f"noise kind 'real' takes the data as they come, but the rate is {spec.rate:g}; give rate 0")
+    check_pmp(spec)
 
 
 def resolve_source(card: DatasetCard, split: str, kind: str, unit: str, rate: float, source: str | None) -> str:

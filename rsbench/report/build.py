@@ -94,6 +94,8 @@ def _scope(name: str, key: RowKey) -> tuple[str, ...]:
         return key[1:]
     if name.startswith(("backbone_params.", "revisions.backbone")):
         return (key.backbone,)
+    if name.startswith("noise."):  # runs without noise have no scorer
+        return (f"{key.rate:g}",)
     return ()
 
 

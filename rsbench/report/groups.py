@@ -104,7 +104,7 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def table_key(spec: Mapping[str, Any]) -> TableKey:
     """The table of a run."""
     noise, recipe = spec["noise"], spec["recipe"]
-    clean = noise["kind"] == "none" or float(noise["rate"]) == 0
+    clean = noise["kind"] == "none" or (float(noise["rate"]) == 0 and noise["kind"] != "real")
     return TableKey(
         dataset=str(spec["dataset"]),
         fingerprint=str(spec.get("fingerprint", "")),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rsbench.report.groups import Group, TableKey, flatten, method_label
 from rsbench.results.schema import Result
@@ -35,15 +36,21 @@ def _provenance(key: TableKey, groups: Sequence[Group], runs: Sequence[Result]) 
         found.append(f"backbone {first.backbone}, weights {first.weights}, tuning {first.tuning}")
     files: dict[float, list[str]] = defaultdict(list)
     shares: dict[float, list[str]] = defaultdict(list)
+    scorers: dict[float, list[str]] = defaultdict(list)
     for group in groups:
         for run in group.runs:
             noise = run.get("noise", {})
             files[group.key.rate].append(str(noise.get("sha256", run["spec"].get("noise_sha256", "")))[:8] or "?")
             if isinstance(noise.get("mismatched"), float):
                 shares[group.key.rate].append(f"{100 * noise['mismatched']:.1f}")
+            if noise.get("scorer"):
+                scorers[group.key.rate].append(_scorer(noise))
     for rate in sorted(r for r in files if r > 0):
         line = f"noise {rate:g}: list {_distinct(files[rate])}"
-        found.append(line + (f", mismatched pairs {_distinct(shares[rate])} %" if shares[rate] else ""))
+        line += f", mismatched pairs {_distinct(shares[rate])} %" if shares[rate] else ""
+        found.append(line + (f", captions scored by {_distinct(scorers[rate])}" if scorers[rate] else ""))
+    if key.noise is not None and key.noise[0] == "real":
+        found.append("pairs come noisy and no truth is known: no share of mismatched pairs, no AUROC")
     return found
 
 
@@ -91,6 +98,14 @@ def _doubts(groups: Sequence[Group], runs: Sequence[Result], failed: Sequence[Re
             f"made by rsbench {_distinct(sorted(versions))}; runs of other revisions stand in rows of their own"
         )
     return [*found, *dict.fromkeys(w for r in runs for w in r.get("warnings", []) if "stored twice" in w)]
+
+
+def _scorer(noise: Mapping[str, Any]) -> str:
+    """Who chose the captions of a ``pmp`` list, and how many of them are not below its threshold."""
+    share = noise.get("share_fallback", 0.0)
+    words = [f"{noise['scorer']['name']} below {noise['threshold']:.4g}"]
+    words += [f"{100 * share:.1f} % of the captions not below it"] if share else []
+    return ", ".join([*words, *noise.get("warnings", ())])
 
 
 def _rate(result: Result) -> str:

@@ -25,7 +25,8 @@ class Result(TypedDict, total=False):
     dataset: dict[str, Any]
     """``images``, ``captions``, counts per part, ``missing`` images accepted, ``t2i_bound``."""
     noise: dict[str, Any]
-    """``pairs``, ``sha256``, realised ``moved``, ``foreign``, ``mismatched``."""
+    """``pairs``, ``sha256``, realised ``moved``, ``foreign``, ``mismatched`` (null where no truth is known); kind
+    ``pmp`` also ``threshold``, ``threshold_from``, ``share_below``, ``share_fallback``, ``scorer``, ``warnings``."""
     best_epoch: int
     epochs: int
     val: dict[str, Metrics]
@@ -33,7 +34,7 @@ class Result(TypedDict, total=False):
     test: dict[str, Metrics]
     """``best`` and ``last`` epoch; read once at the end; absent for searches on validation."""
     detection: dict[str, Detection]
-    """``best`` and ``last`` epoch; absent where no pair is mismatched."""
+    """``best`` and ``last`` epoch; absent where no pair is mismatched, or no truth is known."""
     warnings: list[str]
     time: dict[str, float]
     """Seconds: ``train``, ``evaluate``, ``total``."""

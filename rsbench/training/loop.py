@@ -33,13 +33,14 @@ Records = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Tick:
-    """Where a run is: drawn live."""
+    """Where a run is: drawn live. ``doing`` says what keeps it from the next step, such as ranking."""
 
     epoch: int
     epochs: int
     step: int
     steps: int
     mr: float | None = None
+    doing: str = ""
 
 
 @dataclass

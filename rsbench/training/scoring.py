@@ -15,6 +15,7 @@ from rsbench.evaluation.figures import Metrics
 from rsbench.evaluation.ranks import ScoreBlock, ranks_of_blocks
 from rsbench.evaluation.retrieval import fold_metrics, metrics
 from rsbench.methods.base import Method
+from rsbench.progress import Progress, silent
 from rsbench.training.device import autocast
 
 ENCODE_BATCH = 256
@@ -74,7 +75,7 @@ def score_part(
     return PartScores(block, len(images), torch.from_numpy(position[pairs[:, 0]]))
 
 
-def retrieval(scores: PartScores, folds: int = 1) -> Metrics:
+def retrieval(scores: PartScores, folds: int = 1, progress: Progress = silent) -> Metrics:
     """Metrics of an encoded part; over ``folds`` equal runs of images where there are more than one.
 
     Raises:
@@ -83,4 +84,5 @@ def retrieval(scores: PartScores, folds: int = 1) -> Metrics:
     """
     if folds != 1:
         return fold_metrics(scores.block, scores.n_images, scores.caption_image, folds)
-    return metrics(ranks_of_blocks(scores.block, scores.n_images, scores.caption_image), scores.caption_image)
+    ranks = ranks_of_blocks(scores.block, scores.n_images, scores.caption_image, progress=progress)
+    return metrics(ranks, scores.caption_image)

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,42 @@ def _other_dataset_by_checkpoint(case: tuple, backbone: Backbone, other: Dataset
     for a, b in zip(ours, theirs, strict=True):
         assert torch.equal(a.pooled, b.pooled)
         assert a.tokens is None or torch.equal(a.tokens, b.tokens)
+
+
+def test_projected_states_are_the_features(case: tuple, data: Dataset, tmp_path: Path) -> None:
+    """``project_*`` of hidden states reproduces ``encode_*``, with and without tokens, and blocks lead to them."""
+    backbone = build(case).eval()
+    if "hidden" not in backbone.capabilities:
+        pytest.skip("no hidden states")
+    backbone.fit(data, "official", tmp_path)
+    inputs, ids = backbone.inputs(data, tmp_path, tokens=True), torch.arange(5)
+    for modality, x in (("image", inputs.images(ids, CPU)), ("text", inputs.texts(ids, CPU))):
+        encode, states, project = (
+            getattr(backbone, n.format(modality)) for n in ("encode_{}", "{}_states", "project_{}")
+        )
+        with torch.no_grad():
+            found, (hidden, kind) = encode(x), states(x)
+            assert torch.equal(hidden, found.hidden) and torch.equal(kind, found.kind)
+            again, short = project(hidden, kind), project(hidden, kind, tokens=False)
+            assert torch.equal(again.pooled, found.pooled) and torch.equal(again.tokens, found.tokens)
+            assert torch.allclose(short.pooled, found.pooled, atol=1e-5)
+            assert not torch.allclose(project(hidden + torch.randn_like(hidden), kind).pooled, found.pooled)
+        assert hidden.shape == (*kind.shape, backbone.width(modality))
+        _blocks_end_in_the_states(backbone, modality, states, x)
+
+
+def _blocks_end_in_the_states(backbone: Backbone, modality: str, states: Callable, x: dict) -> None:
+    if "blocks" not in backbone.capabilities:
+        with pytest.raises(TypeError):
+            backbone.blocks(modality)
+        return
+    seen: list[torch.Tensor] = []
+    handle = backbone.blocks(modality)[-1].register_forward_hook(lambda block, given, output: seen.append(output))
+    with torch.no_grad():
+        hidden, kind = states(x)
+    handle.remove()
+    assert len(seen) == 1 and torch.equal(seen[0], hidden)
+    assert modality == "image" or torch.equal(backbone.text_kind(x), kind)
 
 
 def test_seed_decides_the_initial_weights(case: tuple) -> None:

@@ -74,7 +74,8 @@ def test_full_starts_at_the_same_towers() -> None:
     full, heads = lite("full").eval(), lite()
     with torch.no_grad():
         found = full.encode_image({"pixels": pixels})
-        assert torch.allclose(found.hidden, heads.image_features(pixels.numpy()).tokens, atol=1e-4)
+        assert torch.allclose(found.hidden[:, 1:], heads.image_features(pixels.numpy()).tokens, atol=1e-4)
+        assert torch.equal(found.tokens[:, 0], found.pooled) and found.kind[:, 0].tolist() == [SPECIAL] * 2
 
 
 def test_full_keeps_batch_statistics_in_training() -> None:

@@ -63,6 +63,29 @@ def test_kinds_of_a_caption_that_fills_the_row() -> None:
     assert token_kinds(ids).tolist() == [[1, 0, 0, 1], [1, 1, 2, 2]]
 
 
+def test_hidden_is_the_last_block_before_norm_and_projection() -> None:
+    backbone = clip().eval()
+    ids = openclip_weights.tokenise(NAME, ["a plane", "two ships near a green river"], silent)
+    pixels = {"pixels": torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)}
+    with torch.no_grad():
+        image, text = backbone.encode_image(pixels), backbone.encode_text({"ids": ids})
+        visual = backbone.clip.visual
+        assert torch.allclose(visual.ln_post(image.hidden) @ visual.proj, image.tokens, atol=1e-6)
+        assert torch.allclose(
+            backbone.clip.ln_final(text.hidden) @ backbone.clip.text_projection, text.tokens, atol=1e-6
+        )
+        assert not torch.allclose(visual.ln_post(image.hidden), image.hidden, atol=1e-3)
+    assert [len(backbone.blocks(m)) for m in ("image", "text")] == [2, 2]
+    assert (backbone.width("image"), backbone.width("text")) == (64, 16)
+
+
+def test_only_given_weights_are_pretrained(tmp_path: Path) -> None:
+    assert not clip().pretrained()
+    save_file(checkpoint(clip()), tmp_path / "w.safetensors")
+    loaded = clip(weights=str(tmp_path / "w.safetensors"))
+    assert loaded.pretrained() == (loaded.clip,)
+
+
 def test_logit_scale_is_no_parameter() -> None:
     backbone = clip()
     assert not [n for n, _ in backbone.named_parameters() if "logit" in n]

@@ -25,5 +25,5 @@ class Outcome:
     result: dict[str, Any] | None = None
 
 
-Notify = Callable[[str, int, int, int, int, float | None], None]
-"""Called with (hash, epoch, epochs, step, steps, best validation mR so far) while a job runs."""
+Notify = Callable[[str, int, int, int, int, float | None, str], None]
+"""Called with (hash, epoch, epochs, step, steps, best validation mR so far, what else it does) while a job runs."""

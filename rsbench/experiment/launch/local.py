@@ -29,7 +29,7 @@ def run_job(job: Job, options: Options, notify: Notify) -> Outcome:
     name = job.spec.hash
 
     def tick(t: Tick) -> None:
-        notify(name, t.epoch, t.epochs, t.step, t.steps, t.mr)
+        notify(name, t.epoch, t.epochs, t.step, t.steps, t.mr, t.doing)
 
     restarted = Options(**{**vars(options), "restart": job.restart})
     try:
