@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +46,18 @@ def specs_of(method: str, request: Request, root: Path) -> list[tuple[Mapping[st
 
 def toml_row(spec: RunSpec, setting: Mapping[str, Any], mr: float, tried: int) -> str:
     """One [[chosen]] row."""
-    values = ", ".join(f"{k} = {str(v).lower() if isinstance(v, bool) else v}" for k, v in setting.items())
+    values = ", ".join(f"{k} = {json.dumps(v)}" for k, v in setting.items())  # strings and booleans as TOML has them
     return (
         f'\n[[chosen]]\ndataset = "{spec.dataset}"\nbackbone = "{spec.backbone}"\ntuning = "{spec.tuning}"\n'
         f'method = "{spec.method}"\nparams = {{ {values} }}\nval_mr = {mr:.2f}\ntried = {tried}\nrun = "{spec.hash}"\n'
     )
 
 
-def rows_of_others(text: str, dataset: str, backbone: str, tuning: str) -> list[str]:
-    """Rows of the file that this search does not replace."""
-    same = f'dataset = "{dataset}"\nbackbone = "{backbone}"\ntuning = "{tuning}"\n'
-    return [
-        "\n[[chosen]]\n" + row.rstrip() + "\n" for row in text.split("\n[[chosen]]\n")[1:] if not row.startswith(same)
-    ]
+def rows_of_others(text: str, specs: Sequence[RunSpec]) -> list[str]:
+    """Rows of the file that a search of these specs does not replace: of other data, backbones or methods."""
+    same = {toml_row(spec, {}, 0.0, 0).partition("params")[0].lstrip("\n") for spec in specs}
+    rows = ["[[chosen]]\n" + row.rstrip() + "\n" for row in text.split("\n[[chosen]]\n")[1:]]
+    return ["\n" + row for row in rows if row.partition("params")[0] not in same]
 
 
 def main() -> None:
@@ -91,8 +91,7 @@ def main() -> None:
         print(outcome.job.spec.method, dict(outcome.job.spec.params), outcome.status, mr, flush=True)
 
     header, *_ = TUNED.read_text(encoding="utf-8").split("\n[[chosen]]\n")
-    any_spec = next(iter(searched.values()))[0][1]
-    rows = rows_of_others(TUNED.read_text(encoding="utf-8"), args.dataset, any_spec.backbone, any_spec.tuning)
+    rows = rows_of_others(TUNED.read_text(encoding="utf-8"), [tried[0][1] for tried in searched.values()])
     for method, tried in searched.items():
         scores = [RunFolder(args.out, s.hash).read_result()["val"]["best"]["mr"] for _, s in tried]
         best = max(range(len(tried)), key=lambda i: (scores[i], -i))

@@ -161,7 +161,7 @@ def _download(config: Mapping[str, Any], name: str) -> Path:
     on_disk = _in_hub_cache(config)
     if on_disk is not None:
         return on_disk
-    if not _reachable(config):
+    if not reachable(config):
         raise WeightsError(f"weights of {name} are not on disk and there is no network; {_WAYS_OUT}")
     try:
         return Path(pretrained.download_pretrained(dict(config)))
@@ -182,7 +182,7 @@ def _in_hub_cache(config: Mapping[str, Any]) -> Path | None:
     return None
 
 
-def _reachable(config: Mapping[str, Any]) -> bool:
+def reachable(config: Mapping[str, Any]) -> bool:
     """Whether a download can be tried; the libraries' own retries would keep an offline user waiting for a minute."""
     from huggingface_hub import constants
 

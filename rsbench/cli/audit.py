@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rsbench.cli.console import console, errors, print_rows, progress_bar
-from rsbench.cli.run import _launch
+from rsbench.cli.run import launch_plan
 from rsbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def audit(
     folder, data = out or Path(_folder_name(dataset, method)), data_root(root)
     planned = _plan(context.params, folder / "runs", data)
     asked = {**context.params, "out": folder / "runs", "overwrite": "missing", "no_weights": True}
-    if _launch(planned, asked):
+    if launch_plan(planned, asked):
         raise typer.Exit(1)
     with progress_bar() as progress:
         report = audit_runs([folder / "runs" / j.spec.hash for j in planned], data, epoch == "best", progress)

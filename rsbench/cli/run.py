@@ -123,7 +123,7 @@ def run(
         show_table(published)
         require_runs(published)
     console.print(_resolved_line(asked, [j.spec for j in planned]), markup=False, soft_wrap=True)
-    failed = _launch(planned, asked)
+    failed = launch_plan(planned, asked)
     _print_table(planned, asked["out"])
     if failed:
         raise typer.Exit(1)
@@ -250,7 +250,7 @@ def _resolved_line(asked: dict[str, Any], specs: list[RunSpec]) -> str:
     return shlex.join(["rsbench", "run", *words])
 
 
-def _launch(planned: list[Job], asked: dict[str, Any]) -> int:
+def launch_plan(planned: list[Job], asked: dict[str, Any]) -> int:
     """Run what is to do; the number of failures."""
     todo = [j for j in planned if j.todo]
     kept = len(planned) - len(todo)

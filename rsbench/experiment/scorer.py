@@ -164,7 +164,7 @@ def _georsclip_file() -> Path:
     on_disk = try_to_load_from_cache(*_GEORSCLIP_HUB)
     if isinstance(on_disk, str):
         return Path(on_disk)
-    if not openclip_weights._reachable({"hf_hub": _GEORSCLIP_HUB[0]}):
+    if not openclip_weights.reachable({"hf_hub": _GEORSCLIP_HUB[0]}):
         raise WeightsError("its weights are not on disk and there is no network")
     try:
         return Path(hf_hub_download(*_GEORSCLIP_HUB))

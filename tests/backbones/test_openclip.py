@@ -171,7 +171,7 @@ def test_cut_safetensors_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["clip-vit-b32", "openclip"])
 def test_hub_weights_without_network_name_two_ways_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openclip_weights, "_in_hub_cache", lambda config: None)
-    monkeypatch.setattr(openclip_weights, "_reachable", lambda config: False)
+    monkeypatch.setattr(openclip_weights, "reachable", lambda config: False)
     with pytest.raises(WeightsError, match="--weights FILE, or use --backbone lite"):
         build_backbone(name, "full", "hub", {}, 0)
 
@@ -182,7 +182,7 @@ def test_unreachable_host_is_seen_without_retries(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(openclip_weights.socket, "create_connection", refuse)
     monkeypatch.setattr(openclip_weights.urllib.request, "getproxies", dict)
-    assert not openclip_weights._reachable({"hf_hub": "x/y/"})
+    assert not openclip_weights.reachable({"hf_hub": "x/y/"})
 
 
 def test_failed_download_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +192,7 @@ def test_failed_download_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr(openclip_weights, "_in_hub_cache", lambda config: None)
-    monkeypatch.setattr(openclip_weights, "_reachable", lambda config: True)
+    monkeypatch.setattr(openclip_weights, "reachable", lambda config: True)
     monkeypatch.setattr(pretrained, "download_pretrained", fail)
     with pytest.raises(WeightsError, match="download failed") as caught:
         build_backbone("openclip", "full", "hub", {}, 0)
