@@ -3,8 +3,9 @@
     python docs/fill_tables.py            (or: make tables)
 
 A table stands between ``<!-- rsbench table WORDS -->`` and ``<!-- end -->``; it is what that command prints with
-``--format markdown``, without the title. ``<!-- benchmarks/paired.py WORDS -->`` holds what that script prints. The
-tests check that every table is what its command prints now.
+``--format markdown``, with titles where there are several tables.
+``<!-- benchmarks/paired.py WORDS -->`` holds what that script prints. The tests check that every table is what its
+command prints now.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ MARKED = re.compile(
     r"(<!-- (?P<command>rsbench table|benchmarks/paired.py) (?P<words>[^>]*?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
 )
 
-FILTERS = {"dataset": "datasets", "method": "methods", "noise": "noise"}
+FILTERS = {
+    "dataset": "datasets",
+    "method": "methods",
+    "noise": "noise",
+    "noise-kind": "kinds",
+    "noise-unit": "units",
+}
 """Flags that take a comma list, and what ``select`` calls them."""
 
 
@@ -39,10 +46,10 @@ def table_of(words: str) -> str:
     filters = {name: options[flag].split(",") for flag, name in FILTERS.items() if flag in options}
     results = select(load_results(folders), **filters, validation="validation" in options or None)
     text = render(build_tables(results, wide="wide" in options))
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    if "notes" not in options:
-        lines = [line for line in lines if line.startswith("|") or not line]
-    return "\n".join(lines).strip() + "\n"
+    several = text.count("### ") > 1
+    lines = [f"**{line[4:]}**" if line.startswith("### ") else line for line in text.splitlines()]
+    kept = ("|", "-" if "notes" in options else "|", "**" if several else "|")
+    return "\n".join(line for line in lines if line.startswith(kept) or not line).strip() + "\n"
 
 
 def paired_table(words: str) -> str:

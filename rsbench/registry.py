@@ -104,10 +104,10 @@ METHODS = Registry(
         Entry("vse", "rsbench.methods.cards.vse:CARD", "triplet ranking loss of VSE++, not robust"),
         Entry("rcl", "rsbench.methods.cards.rcl:CARD", "complementary contrastive learning"),
         Entry("srem", "rsbench.methods.cards.srem:CARD", "self-reinforcing errors mitigation"),
-        Entry("rdb", "rsbench.methods.cards.rdb:CARD", "cross-modal asymmetric adapters, dual-task consistency"),
-        Entry("pmpguard", "rsbench.methods.cards.pmpguard:CARD", "cross-gated attention, word-level awareness"),
-        Entry("recon", "rsbench.methods.cards.recon:CARD", "relation consistency", "methods", ("sklearn",)),
         Entry("rrsitr", "rsbench.methods.cards.rrsitr:CARD", "self-paced weights, robust triplet, local similarity"),
+        Entry("recon", "rsbench.methods.cards.recon:CARD", "relation consistency", "methods", ("sklearn",)),
+        Entry("pmpguard", "rsbench.methods.cards.pmpguard:CARD", "cross-gated attention, word-level awareness"),
+        Entry("rdb", "rsbench.methods.cards.rdb:CARD", "cross-modal asymmetric adapters, dual-task consistency"),
     ),
 )
 

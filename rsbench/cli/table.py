@@ -36,6 +36,8 @@ def table(
     method: Annotated[str, typer.Option(help="Only these methods: srem, or srem:VARIANT.")] = "",
     backbone: Annotated[str, typer.Option(help="Only these backbones.")] = "",
     noise: Annotated[str, typer.Option(help="Only these noise rates, for example 0,0.4.")] = "",
+    noise_kind: Annotated[str, typer.Option(help="Only these noise kinds, beside runs without noise.")] = "",
+    noise_unit: Annotated[str, typer.Option(help="Only these noise units, beside runs without noise.")] = "",
     recipe: Annotated[str, typer.Option(help="Only these recipes: common, paper.")] = "",
     sort: Annotated[str, typer.Option(help="Order within a rate: mr, another metric, method or backbone.")] = "mr",
     validation: Annotated[bool, typer.Option("--validation", help="Only searches on validation.")] = False,
@@ -58,6 +60,8 @@ def table(
         methods=_names(method),
         backbones=_names(backbone),
         recipes=_names(recipe),
+        kinds=_names(noise_kind),
+        units=_names(noise_unit),
         noise=_names(noise),
         validation=validation or None,
     )

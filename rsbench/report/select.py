@@ -19,6 +19,8 @@ def select(
     methods: Sequence[str] = (),
     backbones: Sequence[str] = (),
     recipes: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    units: Sequence[str] = (),
     noise: Sequence[str] = (),
     validation: bool | None = None,
 ) -> list[Result]:
@@ -30,6 +32,8 @@ def select(
         methods: ``srem`` (all its variants) or ``srem:variant``.
         backbones: backbone names.
         recipes: recipe names.
+        kinds: noise kinds; runs without noise stay, whatever is wanted.
+        units: noise units, likewise.
         noise: rates, such as ``0.4``.
         validation: True for searches on validation alone, False for runs with test figures, None for the latter
             where there are any.
@@ -42,6 +46,8 @@ def select(
     kept = _named(kept, "method", methods, lambda s: {s["method"], method_label(s), f"{s['method']}:{s['variant']}"})
     kept = _named(kept, "backbone", backbones, lambda s: {s["backbone"]})
     kept = _named(kept, "recipe", recipes, lambda s: {s["recipe"].get("name", "")})
+    kept = _noisy(kept, "kind", kinds)
+    kept = _noisy(kept, "unit", units)
     return _at_rates(_by_part(kept, validation), noise)
 
 
@@ -60,6 +66,13 @@ def _named(
         if name not in known:
             raise UnknownNameError(f"{kind} in these results", name, known)
     return [r for r in results if not wanted or names(r["spec"]) & set(wanted)]
+
+
+def _noisy(results: Sequence[Result], field: str, wanted: Sequence[str]) -> list[Result]:
+    """Runs whose noise has a wanted kind or unit, and those without noise."""
+    noisy = [r for r in results if r["spec"]["noise"]["kind"] != "none"]
+    kept = {r["hash"] for r in _named(noisy, f"noise {field}", wanted, lambda s: {s["noise"][field]})}
+    return [r for r in results if r["spec"]["noise"]["kind"] == "none" or r["hash"] in kept]
 
 
 def _at_rates(results: Sequence[Result], wanted: Sequence[str]) -> list[Result]:

@@ -12,8 +12,9 @@ from rsbench.data.lifecycle import open_dataset
 from rsbench.errors import BusyError, CapabilityError, ResultError, RsbenchError, UnknownNameError, UsageError
 from rsbench.experiment.plan import make_plan
 from rsbench.experiment.request import Request
-from rsbench.experiment.resolve import resolve, split_variant
+from rsbench.experiment.resolve import resolve, split_variant, tuned_table
 from rsbench.experiment.spec import ADDED, RunSpec
+from rsbench.methods.build import load_card, resolve_params
 from rsbench.noise.formats import write_pairs
 from rsbench.noise.imported import import_index, store_index
 from rsbench.noise.index import NoiseSpec
@@ -61,6 +62,16 @@ def test_committed_results_lie_under_the_hash_of_their_spec() -> None:
     folders = [p.parent for p in (Path(__file__).parents[2] / "results").glob("*/*/spec.json")]
     assert folders
     assert [RunSpec.from_dict(read_json(f / "spec.json")).hash for f in folders] == [f.name for f in folders]
+
+
+def test_chosen_settings_are_among_those_that_were_searched() -> None:
+    rows = tuned_table()
+    assert len({(r["dataset"], r["backbone"], r["tuning"], r["method"]) for r in rows}) == len(rows)
+    for row in rows:
+        card = load_card(row["method"])
+        assert row["params"] in [dict(setting) for setting in card.searched], row["method"]
+        assert row["tried"] == len(card.searched) == 6
+        resolve_params(card, "full", row["params"])
 
 
 def test_defaults_of_the_command_in_the_readme(spec: RunSpec) -> None:

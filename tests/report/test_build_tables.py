@@ -233,3 +233,16 @@ def test_filters(results):
     for rate in ("0.3", "many"):
         with pytest.raises(UsageError, match=f"no result has noise rate '{rate}'; rates there: 0, 0.4"):
             select(results, noise=[rate])
+
+
+def test_filters_on_noise_keep_runs_without_noise(results):
+    image = spec_of(noise=NoiseSpec("shuffle", "image", 0.4, "generated", 42))
+    pmp = spec_of(noise=NoiseSpec("pmp", "caption", 0.4, "generated", 42, scorer="run:0"))
+    mixed = [*results, result_of(image), result_of(pmp)]
+    assert len(select(mixed, kinds=["shuffle"])) == len(results) + 1
+    assert len(select(mixed, kinds=["shuffle"], units=["caption"])) == len(results)
+    clean = sum(r["spec"]["noise"]["kind"] == "none" for r in results)
+    assert [r["spec"]["noise"]["kind"] for r in select(mixed, kinds=["pmp"])].count("none") == clean > 0
+    assert len(select(mixed, kinds=["pmp"])) == clean + 1
+    with pytest.raises(UnknownNameError, match="unknown noise unit in these results 'pair'"):
+        select(mixed, units=["pair"])
