@@ -44,8 +44,32 @@ LAYERS = [
 HEAVY = {"torch", "torchvision", "transformers", "timm", "open_clip", "pandas", "sklearn", "scipy", "matplotlib", "ray"}
 LIGHT = ("cli", "registry", "errors", "files", "casting", "seeding", "progress", "data", "noise", "results", "report")
 LIGHT_FILES = ("backbones/card.py", "backbones/cards.py", "methods/card.py", "methods/build.py", "training/recipe.py")
-VERBS = ("run", "plan", "eval", "table", "diagnose", "audit", "noise", "prepare", "mock", "doctor")
-LIGHT_COMMANDS = ("--help", "list", "describe srem", "describe toy", *(f"{verb} --help" for verb in VERBS))
+VERBS = (
+    "run",
+    "plan",
+    "eval",
+    "table",
+    "compare",
+    "rank",
+    "query",
+    "cost",
+    "bundle",
+    "published",
+    "diagnose",
+    "audit",
+    "noise",
+    "prepare",
+    "mock",
+    "doctor",
+)
+LIGHT_COMMANDS = (
+    "--help",
+    "list",
+    "describe srem",
+    "describe toy",
+    "published --paper srem",
+    *(f"{verb} --help" for verb in VERBS),
+)
 
 
 def layer(path: Path) -> str:

@@ -13,7 +13,10 @@ from typer.exceptions import Abort, TyperException
 
 from rsbench import __version__
 from rsbench.cli.audit import audit
+from rsbench.cli.bundle import bundle
+from rsbench.cli.compare import compare, rank
 from rsbench.cli.console import errors, say_error
+from rsbench.cli.cost import cost
 from rsbench.cli.describe import describe
 from rsbench.cli.diagnose import diagnose
 from rsbench.cli.doctor import doctor
@@ -22,6 +25,8 @@ from rsbench.cli.listing import list_names
 from rsbench.cli.mock import mock
 from rsbench.cli.noise import noise
 from rsbench.cli.prepare import prepare
+from rsbench.cli.published import published
+from rsbench.cli.query import query
 from rsbench.cli.run import plan, run
 from rsbench.cli.table import table
 from rsbench.errors import RsbenchError
@@ -45,6 +50,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": plan,
     "eval": evaluate,
     "table": table,
+    "published": published,
+    "compare": compare,
+    "rank": rank,
+    "query": query,
+    "cost": cost,
+    "bundle": bundle,
     "diagnose": diagnose,
     "audit": audit,
     "list": list_names,

@@ -14,6 +14,7 @@ from rsbench.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rsbench.report.table import Table
     from rsbench.results.schema import Result
 
 
@@ -24,6 +25,14 @@ class Format(StrEnum):
     markdown = "markdown"
     latex = "latex"
     csv = "csv"
+    html = "html"
+
+
+def _tables(incomplete: str) -> list[str]:
+    """Names of published tables, for completion."""
+    from rsbench.experiment.benchmarks import benchmark_names
+
+    return [name for name in benchmark_names() if name.startswith(incomplete)]
 
 
 DEFAULT = [Path("results")]
@@ -42,31 +51,123 @@ def table(
     sort: Annotated[str, typer.Option(help="Order within a rate: mr, another metric, method or backbone.")] = "mr",
     validation: Annotated[bool, typer.Option("--validation", help="Only searches on validation.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="Noise rates as columns of mR.")] = False,
+    rivals: Annotated[bool, typer.Option("--rivals", help="Mark the best with its rivals within noise.")] = False,
     pool: Annotated[str, typer.Option(help="Average over these settings although they differ.")] = "",
+    published: Annotated[bool, typer.Option("--published", help="Put published numbers beside ours.")] = False,
+    benchmark: Annotated[
+        str,
+        typer.Option(help="Lay our runs out as this published table: rrsitr-table1.", autocompletion=_tables),
+    ] = "",
+    std: Annotated[bool, typer.Option("--std/--no-std", help="Show ± (in every format).")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
 ) -> None:
     """Print mean ± sample standard deviation over seeds, best bold, second underlined."""
-    if as_json and form is not Format.text:
-        raise UsageError(f"--json and --format {form} exclude each other; give one of them")
-    from rsbench.report.build import build_tables
+    one_format(form, as_json)
+    _check(published=published, benchmark=benchmark, wide=wide, validation=validation, sort=sort, rivals=rivals)
     from rsbench.report.select import select
     from rsbench.results.frame import load_results
 
     found = load_results(results)
     chosen = select(
         found,
-        datasets=_names(dataset),
-        methods=_names(method),
-        backbones=_names(backbone),
-        recipes=_names(recipe),
-        kinds=_names(noise_kind),
-        units=_names(noise_unit),
-        noise=_names(noise),
+        datasets=[] if benchmark else split_names(dataset),
+        methods=split_names(method),
+        backbones=split_names(backbone),
+        recipes=split_names(recipe),
+        kinds=split_names(noise_kind),
+        units=split_names(noise_unit),
+        noise=[] if benchmark else split_names(noise),
         validation=validation or None,
     )
     _tell_hidden(found, chosen)
-    tables = build_tables(chosen, sort=sort, pool=_names(pool), wide=wide)
+    if benchmark:
+        tables = [_as_published(benchmark, chosen, dataset, noise, split_names(pool))]
+    else:
+        tables = _tables_of(chosen, sort, split_names(pool), wide, rivals)
+    if published:
+        from rsbench.report.published import beside
+
+        tables = beside(tables, chosen, split_names(pool))
+    emit_tables(tables, form, as_json, output, std)
+
+
+def one_format(form: Format, as_json: bool) -> None:
+    """Refuse two formats at once.
+
+    Raises:
+        UsageError: ``--json`` beside another format.
+    """
+    if as_json and form is not Format.text:
+        raise UsageError(f"--json and --format {form} exclude each other; give one of them")
+
+
+def _check(*, published: bool, benchmark: str, wide: bool, validation: bool, sort: str, rivals: bool) -> None:
+    """Refuse what has no meaning together."""
+    first = "--published" if published else f"--benchmark {benchmark}"
+    if not (published or benchmark):
+        return
+    if published and benchmark:
+        raise UsageError("--benchmark shows the published numbers anyway: drop --published")
+    if wide:
+        raise UsageError(f"{first} and --wide exclude each other: the long table has a row for each printed one")
+    if validation:
+        raise UsageError(f"{first} and --validation exclude each other: published numbers are test numbers")
+    if benchmark and sort != "mr":
+        raise UsageError(f"{first} and --sort exclude each other: the printed order stays")
+    if benchmark and rivals:
+        raise UsageError(f"{first} and --rivals exclude each other: a table with gaps marks no best")
+
+
+def _tables_of(chosen: Sequence[Result], sort: str, pool: list[str], wide: bool, rivals: bool) -> list[Table]:
+    from rsbench.report.build import build_tables
+
+    tables = build_tables(chosen, sort=sort, pool=pool, wide=wide)
+    if not rivals:
+        return tables
+    from rsbench.report.rivals import with_rivals
+
+    return with_rivals(tables, chosen)
+
+
+def _as_published(name: str, chosen: Sequence[Result], dataset: str, noise: str, pool: list[str]) -> Table:
+    """Our runs as the rows of a published table; the filters choose rows of it, or take their dataset's place."""
+    from rsbench.data.root import data_root
+    from rsbench.experiment.benchmarks import Changes, load_benchmark
+    from rsbench.experiment.request import parse_rates
+    from rsbench.report.beside import slot_of
+    from rsbench.report.groups import check_pool
+    from rsbench.report.layout import layout_table
+
+    if pool:
+        check_pool(pool, chosen)
+    changes = Changes(tuple(split_names(dataset)), parse_rates(noise) if noise else ())
+    table = load_benchmark(name, data_root(), changes)
+    datasets = dict.fromkeys(line.row.dataset for line in table.lines)
+    title = f"ours as {name}: {table.paper.name} ({table.paper.venue}), table {table.table}: {', '.join(datasets)}"
+    notes = [f"read as: {'; '.join(table.decided)}"] if table.decided else []
+    notes += [f"not as published: {'; '.join(table.changed)}"] if table.changed else []
+    slots = [slot_of(line.row, own) for line in table.lines for own in line.request.datasets]
+    return layout_table(title, slots, chosen, notes=notes, pool=pool)
+
+
+def emit_tables(tables: list[Table], form: Format, as_json: bool, output: Path | None, std: bool = True) -> None:
+    """Print tables, or write them to a file.
+
+    Args:
+        tables: to show.
+        form: format; the terminal's own where it is text and nothing is written.
+        as_json: JSON instead.
+        output: file, None for stdout.
+        std: with deviations.
+
+    Raises:
+        UsageError: the folder of the file is not there.
+    """
+    if not std:
+        from rsbench.report.table import without_std
+
+        tables = [without_std(t) for t in tables]
     if form is Format.text and not as_json and output is None:
         from rsbench.report.text import show
 
@@ -84,7 +185,8 @@ def _tell_hidden(found: Sequence[Result], chosen: Sequence[Result]) -> None:
         errors.print(f"searches on validation that are not shown: {searches} (see them with --validation)", style="dim")
 
 
-def _names(text: str) -> list[str]:
+def split_names(text: str) -> list[str]:
+    """``a,b,c`` without empty items."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from rsbench.experiment.spec import RunSpec
 from rsbench.progress import Progress, silent
 from rsbench.registry import BACKBONES, DATASETS, METHODS, NOISE_KINDS, Registry
 from rsbench.results.published import Paper, PublishedRow, load_published, papers
+from rsbench.results.published_names import counterpart, decided, own_dataset
 
 PMP_ONLY = ("scorer", "pmp_threshold", "pmp_quantile")
 """Fields of a request that only rows with pseudo-matched pairs take."""
@@ -111,13 +109,12 @@ def load_benchmark(name: str, root: Path, changes: Changes = Changes()) -> Bench
     rows = [row for row in load_published() if row.benchmark == name]
     if changes.fields.get("backbone"):
         BACKBONES.entry(changes.fields["backbone"])
-    names = {_own(row.dataset) for row in rows}
+    names = {own_dataset(row.dataset) for row in rows}
     requests = [(row, request) for row in rows for request in _requests(row, names, changes)]
     if not requests:
         raise UsageError(f"nothing of {name} is left: {_offer(rows)}")
     lines = tuple(Line(row, request, _faults(row, request, root)) for row, request in requests)
-    decided = tuple(_table()["papers"][rows[0].paper]["decided"])
-    return Benchmark(name, papers()[rows[0].paper], rows[0].table, lines, decided, _told(changes, names))
+    return Benchmark(name, papers()[rows[0].paper], rows[0].table, lines, decided(rows[0].paper), _told(changes, names))
 
 
 def resolve_benchmark(benchmark: Benchmark, root: Path, progress: Progress = silent) -> Benchmark:
@@ -140,17 +137,6 @@ def _resolved(line: Line, root: Path, progress: Progress) -> Line:
         return replace(line, reasons=(str(error),))
 
 
-@functools.cache
-def _table() -> dict[str, Any]:
-    return tomllib.loads(files("rsbench.experiment").joinpath("benchmarks.toml").read_text(encoding="utf-8"))
-
-
-def _own(dataset: str) -> str:
-    """Our name of a dataset as papers call it."""
-    name: str = _table()["datasets"].get(dataset, dataset)
-    return name
-
-
 def _requests(row: PublishedRow, names: set[str], changes: Changes) -> list[Request]:
     """The row as published, with the changes; none where the changes leave it out.
 
@@ -163,9 +149,9 @@ def _requests(row: PublishedRow, names: set[str], changes: Changes) -> list[Requ
         return []
     fields = {k: v for k, v in changes.fields.items() if row.noise_kind == "pmp" or k not in PMP_ONLY}
     changed = replace(_as_published(row, changes.seeds), **fields)
-    wanted = tuple(_own(name) for name in changes.datasets)
+    wanted = tuple(own_dataset(name) for name in changes.datasets)
     if not wanted or set(wanted) <= names:
-        return [changed] if _own(row.dataset) in (wanted or names) else []
+        return [changed] if own_dataset(row.dataset) in (wanted or names) else []
     if set(wanted) & names:
         raise UsageError(
             f"--dataset {','.join(changes.datasets)}: give datasets of {row.benchmark} ({', '.join(sorted(names))}), "
@@ -175,26 +161,17 @@ def _requests(row: PublishedRow, names: set[str], changes: Changes) -> list[Requ
 
 
 def _as_published(row: PublishedRow, seeds: int | None) -> Request:
-    paper, known = _table()["papers"][row.paper], _table()["methods"].get(row.method, {})
-    printed = _table()["backbones"].get(row.backbone, row.backbone)
+    ours = counterpart(row)
     return Request(
-        methods=(_method(row, known),),
-        datasets=(_own(row.dataset),),
-        rates=(row.noise_rate or 0.0,),
-        seeds=tuple(paper["seeds"][: _count(paper["seeds"], seeds)]),
-        split=paper["split"],
-        kind="shuffle" if row.noise_kind == "none" else row.noise_kind,
-        backbone=printed or known.get("backbone", paper.get("backbone", "")),
+        methods=(ours.method,),
+        datasets=(ours.dataset,),
+        rates=(ours.rate,),
+        seeds=ours.seeds[: _count(ours.seeds, seeds)],
+        split=ours.split,
+        kind="shuffle" if ours.kind == "none" else ours.kind,
+        backbone=ours.backbone,
         recipe="paper",
     )
-
-
-def _method(row: PublishedRow, known: Mapping[str, Any]) -> str:
-    """``name:variant`` of ours; a variant of ours that is not known keeps its printed words."""
-    name: str = known.get("method", row.method)
-    if not row.variant or ":" in name:
-        return name
-    return f"{name}:{_table()['variants'].get(row.paper, {}).get(row.variant, row.variant)}"
 
 
 def _count(seeds: Sequence[int], wanted: int | None) -> int:
@@ -257,7 +234,7 @@ def _backbone_fault(row: PublishedRow, request: Request) -> str | None:
 
 def _told(changes: Changes, names: set[str]) -> tuple[str, ...]:
     """What is not as published, in words."""
-    others = [n for n in changes.datasets if _own(n) not in names]
+    others = [n for n in changes.datasets if own_dataset(n) not in names]
     told = [f"dataset {','.join(others)}"] if others else []
     told += [f"{k} {v}" for k, v in changes.fields.items() if k not in SILENT]
     told += [f"{k}={','.join(v)}" for k, v in changes.fields.get("settings", {}).items()]

@@ -23,6 +23,7 @@ from rsbench.data.report import t2i_bound
 from rsbench.errors import BusyError, ResultError, RsbenchError
 from rsbench.evaluation.detection import detection
 from rsbench.evaluation.figures import Metrics
+from rsbench.evaluation.ranks import Ranks
 from rsbench.experiment.environment import environment
 from rsbench.experiment.spec import RunSpec
 from rsbench.methods.base import Method, Setup
@@ -31,14 +32,16 @@ from rsbench.noise.index import NoiseIndex, known_mismatches, realised
 from rsbench.noise.make import make_index
 from rsbench.noise.pseudo_match_store import list_facts
 from rsbench.progress import Progress, silent
+from rsbench.results.ranks import RANKS
 from rsbench.results.schema import SCHEMA_VERSION, Result
 from rsbench.results.store import RunFolder, write_json
 from rsbench.seeding import derive_seed
 from rsbench.training.checkpoint import write_tensors
+from rsbench.training.cost import forget_peak, peak_mb
 from rsbench.training.device import choose_device
 from rsbench.training.loop import Hooks, Tick, Trainer
 from rsbench.training.pairs import TrainingPairs
-from rsbench.training.scoring import retrieval, score_part
+from rsbench.training.scoring import ranked, score_part
 
 TickFn = Callable[[Tick], None]
 
@@ -199,13 +202,13 @@ class _Run:
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # equal results need one thread per process
 
-    def _metrics(self, method: Method, part: str) -> Metrics:
+    def _ranked(self, method: Method, part: str) -> tuple[Metrics, Ranks]:
         def ranking(what: str, done: int, total: int) -> None:
             if done < total:
                 self.tick(replace(self.at, doing=f"{what} {part} {done:,}/{total:,}"))
 
         args = (method, self.shared.inputs, self.dataset, self.spec.split, part, self.device, self.spec.precision)
-        return retrieval(score_part(*args), progress=ranking)
+        return ranked(score_part(*args), ranking)
 
     def _tick(self, tick: Tick) -> None:
         self.at = tick
@@ -229,7 +232,7 @@ class _Run:
 
     def _hooks(self) -> Hooks:
         return Hooks(
-            validate=lambda m: dict(self._metrics(m, "val")),  # type: ignore[arg-type]
+            validate=lambda m: dict(self._ranked(m, "val")[0]),  # type: ignore[arg-type]
             judge=self._judge,
             keep=self._keep,
             log=self.folder.log,
@@ -247,10 +250,13 @@ class _Run:
         trainer = Trainer(
             method, pairs, self.spec.recipe, self.spec.seed, self.spec.precision, self.folder.path, self._hooks()
         )
+        forget_peak(self.device)
         state = trainer.fit()
+        peak = peak_mb(self.device)
         self.folder.write_history(state.history)
         evaluated = time.monotonic()
         test = self._test(trainer)
+        tested = time.monotonic() - evaluated
         if self.options.keep_weights:
             write_tensors(self.folder.weights, method.state_dict())
         last = len(state.history) - 1
@@ -284,8 +290,10 @@ class _Run:
                 "train": round(sum(state.seconds), 3),
                 "evaluate": round(time.monotonic() - evaluated, 3),
                 "total": round(time.monotonic() - self.started, 3),
+                "test": round(tested, 3),
+                "epochs": state.laps,
             },
-            "environment": environment(self.device),
+            "environment": {**environment(self.device), "memory_peak_mb": peak},
         }
         if test:
             result["test"] = test
@@ -294,12 +302,14 @@ class _Run:
     def _test(self, trainer: Trainer) -> dict[str, Metrics]:
         """Read the test part once: the last epoch's weights, then the best epoch's, which stay loaded."""
         method, held_out = trainer.method, self.spec.held_out
-        last = self._metrics(method, "test") if held_out else None
+        last = self._ranked(method, "test") if held_out else None
         trainer.load_best()
         if last is None:
             return {}
         same = trainer.state.best_epoch == len(trainer.state.history) - 1
-        return {"best": last if same else self._metrics(method, "test"), "last": last}
+        best, ranks = last if same else self._ranked(method, "test")
+        write_tensors(self.folder.path / RANKS, {"i2t": ranks.i2t.int(), "t2i": ranks.t2i.int()})
+        return {"best": best, "last": last[0]}
 
     def _dataset_facts(self) -> dict[str, Any]:
         split = self.dataset.splits[self.spec.split]

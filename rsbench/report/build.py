@@ -63,13 +63,15 @@ def build_tables(
     return tables
 
 
-def _title(key: TableKey) -> str:
+def title_of(key: TableKey) -> str:
+    """What the runs of a table share, in one line."""
     noise = "no noise" if key.noise is None else f"{key.noise[0]} noise per {key.noise[1]} ({key.noise[2]})"
     part = "test" if key.held_out else "VALIDATION ONLY (search runs, no test numbers)"
     return f"{key.dataset}, split {key.split}, {noise}, recipe {key.recipe}: {part}"
 
 
-def _value(result: Result, key: str, part: str) -> float | None:
+def value_of(result: Result, key: str, part: str) -> float | None:
+    """A metric of a run on ``test`` or ``val``: NaN where it is no number, None where there is none."""
     found: dict[str, Any] = result.get(part, {})  # type: ignore[assignment]
     if key == "auroc":
         value = result.get("detection", {}).get("best", {}).get("auroc")
@@ -85,7 +87,7 @@ def _value(result: Result, key: str, part: str) -> float | None:
 def metric_cell(group: Group, key: str, digits: int, held_out: bool) -> Cell:
     """Mean ± standard deviation of one metric over the runs of a row."""
     part = "test" if held_out else "val"
-    return number([_value(r, key, part) for r in group.runs], digits)
+    return number([value_of(r, key, part) for r in group.runs], digits)
 
 
 def _scope(name: str, key: RowKey) -> tuple[str, ...]:
@@ -150,10 +152,10 @@ def _long(key: TableKey, groups: Sequence[Group], notes: Sequence[str], sort: st
         cells += [Cell(text(group)) for _, text in labels]
         cells += [metric_cell(group, c.key, digits, key.held_out) for c, digits in METRICS]
         cells += [Cell(text(group)) for _, text in tail]
-        rows.append(Row(tuple(cells), f"{group.key.rate:g}"))
+        rows.append(Row(tuple(cells), f"{group.key.rate:g}", tuple(r["hash"] for r in group.runs)))
     blocks = [_sorted(block, columns, sort) for block in Table("", columns, tuple(rows)).blocks()]
     marked = [row for block in blocks for row in mark(block)]
-    return Table(_title(key), columns, tuple(marked), tuple(notes))
+    return Table(title_of(key), columns, tuple(marked), tuple(notes))
 
 
 def _sorted(rows: list[Row], columns: Sequence[Column], sort: str) -> list[Row]:
@@ -189,11 +191,16 @@ def _wide(key: TableKey, groups: Sequence[Group], notes: Sequence[str], sort: st
     rates = sorted({g.key.rate for g in groups})
     columns = (*(c for c, _ in labels), *(Column(f"mr_{r:g}", f"{r:g}", "mR by noise rate", True) for r in rates))
     lines: dict[tuple[str, ...], dict[float, Cell]] = defaultdict(dict)
+    runs: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for group in groups:
         words = tuple(text(group) for _, text in labels)
         lines[words][group.key.rate] = metric_cell(group, "mr", 2, key.held_out)
-    rows = [Row((*map(Cell, words), *(cells.get(r, EMPTY) for r in rates))) for words, cells in lines.items()]
+        runs[words] += [r["hash"] for r in group.runs]
+    rows = [
+        Row((*map(Cell, words), *(cells.get(r, EMPTY) for r in rates)), runs=tuple(runs[words]))
+        for words, cells in lines.items()
+    ]
     told = [n for n in notes if not n.startswith("AUROC")] + ["cells are mR; n of each cell: see the long table"]
     if sort not in ("method", "backbone"):
         rows.sort(key=lambda r: -_mean(r.cells[-1]))
-    return Table(_title(key), columns, tuple(mark(rows)), tuple(told))
+    return Table(title_of(key), columns, tuple(mark(rows)), tuple(told))

@@ -14,7 +14,7 @@ def _json(tables: Sequence[Table]) -> str:
     return json.dumps([t.as_dict() for t in tables], indent=1, allow_nan=False) + "\n"
 
 
-FORMATS = {name: f"rsbench.report.{name}:render" for name in ("text", "markdown", "latex", "csv")}
+FORMATS = {name: f"rsbench.report.{name}:render" for name in ("text", "markdown", "latex", "csv", "html")}
 
 
 def render(tables: Sequence[Table], form: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,8 +88,8 @@ def data_uri(image: npt.NDArray[np.uint8]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def render_page(page: Page) -> str:
-    """The page as HTML; every text is escaped.
+def render_template(name: str, **values: Any) -> str:
+    """A template of ``report/templates`` as HTML; every text is escaped, ``data_uri`` embeds a picture.
 
     Raises:
         DependencyError: jinja2 is not installed.
@@ -98,8 +99,17 @@ def render_page(page: Page) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["data_uri"] = data_uri
-    source = files("rsbench.report").joinpath("templates/page.html").read_text(encoding="utf-8")
-    return environment.from_string(source).render(page=page)
+    source = files("rsbench.report").joinpath(f"templates/{name}").read_text(encoding="utf-8")
+    return environment.from_string(source).render(**values)
+
+
+def render_page(page: Page) -> str:
+    """The page as HTML; every text is escaped.
+
+    Raises:
+        DependencyError: jinja2 is not installed.
+    """
+    return render_template("page.html", page=page)
 
 
 def write_page(page: Page, path: Path) -> None:

@@ -1,10 +1,12 @@
-r"""Tables in LaTeX with booktabs: paste them, or ``\input`` them."""
+r"""Tables in LaTeX with booktabs, shrunk to the line where they are wider: paste them, or ``\input`` them."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 
-from rsbench.report.table import PLUS_MINUS, Cell, Table
+from rsbench.report.table import Cell, Table
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -20,31 +22,51 @@ _ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",  # the straight one needs another font encoding than LaTeX's own
+    "`": r"\textasciigrave{}",
+    "[": "{[}",  # after a line break a bracket or a star would be its argument
+    "]": "{]}",
+    "*": "{*}",
     "±": r"$\pm$",
+    "\u2212": "$-$",  # minus
     "—": "--",
+    "\0": "{}",
 }
 _TABLE = str.maketrans(_ESCAPES)
+_LETTERS = {chr(c) for c in range(0xC0, 0x100)} - {chr(c) for c in (0xD0, 0xD7, 0xDE, 0xF0, 0xF7, 0xFE)}
+"""Beyond ASCII: what LaTeX's own font encoding has; not eth, thorn and signs of arithmetic."""
 
 
 def escape(text: str) -> str:
     """Text that LaTeX prints as it is, on one line; characters pdfLaTeX does not know become ``?``."""
     plain = "".join(c for c in " ".join(text.split()) if c.isprintable())
-    known = "".join(c if ord(c) < 0x250 or c in _ESCAPES else "?" for c in plain)
-    return known.translate(_TABLE)
+    apart = re.sub("-(?=-)", "-\0", plain)  # two hyphens are no dash
+    return "".join(map(_known, apart)).translate(_TABLE)
+
+
+def _known(char: str) -> str:
+    if char.isascii() or char in _LETTERS or char in _ESCAPES:
+        return char
+    base = unicodedata.normalize("NFKD", char)[0]
+    return base if base.isascii() and base.isalpha() else "?"
 
 
 def _cell(cell: Cell) -> str:
-    mean, plus_minus, std = cell.text.partition(PLUS_MINUS)
-    text = escape(mean) + (rf"{{\tiny$\,\pm\,${escape(std)}}}" if plus_minus else "")
+    mean, std = cell.split()
+    text = _signed(cell, escape(mean)) + (rf"{{\tiny$\,\pm\,${escape(std)}}}" if std else "")
     if cell.best:
         return rf"\textbf{{{text}}}"
     return rf"\underline{{{text}}}" if cell.second else text
 
 
+def _signed(cell: Cell, text: str) -> str:
+    """A minus in the place of the hyphen before a number."""
+    return f"$-${text[1:]}" if cell.mean is not None and text.startswith("-") else text
+
+
 def render(tables: Sequence[Table]) -> str:
     """All tables as ``table`` environments; the notes are LaTeX comments and a footnote-sized paragraph."""
-    head = "% needs \\usepackage{booktabs} in the preamble\n"
+    head = "% needs \\usepackage{booktabs,graphicx} in the preamble\n"
     return head + "\n".join(_render(t) for t in tables)
 
 
@@ -70,13 +92,14 @@ def _render(table: Table) -> str:
             r"\begin{table*}[t]",
             r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{escape(table.title)}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{form}}}",
             r"\toprule",
             *_heads(table),
             r"\midrule",
             "\n\\midrule\n".join(blocks),
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             r"\par\smallskip",
             rf"\parbox{{\linewidth}}{{\scriptsize {notes}}}",
             r"\end{table*}",

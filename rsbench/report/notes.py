@@ -21,7 +21,7 @@ def notes_of(key: TableKey, groups: Sequence[Group], failed: Sequence[Result], p
     found = [*_provenance(key, groups, runs), *_reading(key, groups)]
     if pool:
         found.append(f"pooled on request although they differ: {', '.join(_pooled(runs, pool))}")
-    return [*found, *_doubts(groups, runs, failed)]
+    return [*found, *doubts(groups, runs, failed)]
 
 
 def _provenance(key: TableKey, groups: Sequence[Group], runs: Sequence[Result]) -> list[str]:
@@ -79,7 +79,8 @@ def _reading(key: TableKey, groups: Sequence[Group]) -> list[str]:
     return found
 
 
-def _doubts(groups: Sequence[Group], runs: Sequence[Result], failed: Sequence[Result]) -> list[str]:
+def doubts(groups: Sequence[Group], runs: Sequence[Result], failed: Sequence[Result]) -> list[str]:
+    """What a reader should be wary of: failed runs, missing seeds, partial datasets, versions, copies."""
     found = []
     if failed:
         names = _distinct(f"{method_label(r['spec'])} {_rate(r)} seed {r['spec']['seed']}" for r in failed)
@@ -90,7 +91,7 @@ def _doubts(groups: Sequence[Group], runs: Sequence[Result], failed: Sequence[Re
         if gone:
             found.append(f"{group.key.method} at {group.key.rate:g}: no seed {', '.join(map(str, gone))}")
     missing = {int(r.get("dataset", {}).get("missing", 0)) for r in runs}
-    if missing != {0}:
+    if missing - {0}:
         found.append(f"partial dataset: {_distinct(map(str, sorted(missing)))} images missing")
     versions = {str(r.get("environment", {}).get("rsbench", "")) for r in runs} - {""}
     if len(versions) > 1:

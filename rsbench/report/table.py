@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 PLUS_MINUS = " ± "
@@ -46,13 +46,27 @@ class Cell:
     best: bool = False
     second: bool = False
 
+    def split(self) -> tuple[str, str]:
+        """The text before and after its ±; the latter is "" where no deviation is shown."""
+        if self.std is None:
+            return self.text, ""
+        mean, _, std = self.text.partition(PLUS_MINUS)
+        return mean, std
+
 
 @dataclass(frozen=True)
 class Row:
-    """Cells in column order; a rule separates rows of different ``block``."""
+    """Cells in column order; a rule separates rows of different ``block``.
+
+    Attributes:
+        cells: one per column.
+        block: rows of one block stand together.
+        runs: hashes of the results behind the row.
+    """
 
     cells: tuple[Cell, ...]
     block: str = ""
+    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,18 @@ class Table:
 
 
 EMPTY = Cell("—")
+
+_ON_SPREAD = ("mean ±", "±", "rows with n = 1 have no ±")
+"""Beginnings of notes that speak of deviations alone."""
+
+
+def without_std(table: Table) -> Table:
+    """The table with means alone."""
+    rows = (replace(r, cells=tuple(replace(c, text=c.split()[0], std=None) for c in r.cells)) for r in table.rows)
+    notes = [n for n in table.notes if not n.startswith(_ON_SPREAD)]
+    return replace(
+        table, rows=tuple(rows), notes=(*notes, "figures are means; their deviations are left out on request")
+    )
 
 
 def number(values: list[float | None], digits: int) -> Cell:

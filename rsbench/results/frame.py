@@ -74,6 +74,9 @@ def read_result(file: Path) -> Result:
         )
     if lacking := _lacking(spec):
         raise ResultError(f"{file} has a spec without '{lacking}'; delete its folder and run again")
+    if wrong := _wrong(spec):
+        raise ResultError(f"{file} has a spec whose {wrong}; delete its folder and run again")
+    data["hash"] = str(data.get("hash") or file.parent.name)
     return cast("Result", data)
 
 
@@ -94,12 +97,20 @@ def _lacking(spec: dict[str, Any]) -> str:
     return ""
 
 
+def _wrong(spec: dict[str, Any]) -> str:
+    """What a table cannot count with, in words, or ""."""
+    rate, seed = spec["noise"]["rate"], spec["seed"]
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+        return f"noise rate {rate!r} is no share"
+    return "" if type(seed) is int else f"seed {seed!r} is no whole number"
+
+
 def _numbers(result: Result) -> Any:
     return [result.get(k) for k in ("test", "val", "best_epoch", "detection")]
 
 
 def _keep(kept: dict[str, Result], result: Result, file: Path) -> None:
-    name = str(result.get("hash") or file.parent.name)
+    name = result["hash"]
     before = kept.get(name)
     if before is None or (before.get("status") != "done" and result.get("status") == "done"):
         kept[name] = result

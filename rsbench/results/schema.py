@@ -36,7 +36,8 @@ class Result(TypedDict, total=False):
     detection: dict[str, Detection]
     """``best`` and ``last`` epoch; absent where no pair is mismatched, or no truth is known."""
     warnings: list[str]
-    time: dict[str, float]
-    """Seconds: ``train``, ``evaluate``, ``total``."""
+    time: dict[str, Any]
+    """Seconds: ``train`` (all epochs, validation included), ``evaluate``, ``total``; of each epoch in ``epochs`` its
+    ``filter``, ``train`` and, where it was validated, ``validate``; ``test``, ranking the test part, once or twice."""
     environment: dict[str, Any]
-    """Device, threads, versions; not part of the hash."""
+    """Device, threads, versions, ``memory_peak_mb`` while training; not part of the hash."""

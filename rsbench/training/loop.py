@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rsbench.errors import ResultError
-from rsbench.methods.base import Loss, Method, ScoreFn
+from rsbench.methods.base import Loss, Method, Phase, ScoreFn
 from rsbench.seeding import derive_seed
 from rsbench.training.checkpoint import (
     load_optimizer,
@@ -22,6 +22,7 @@ from rsbench.training.checkpoint import (
     under,
     write_tensors,
 )
+from rsbench.training.cost import Laps
 from rsbench.training.device import autocast, make_scaler
 from rsbench.training.optim import OptimizerStepper, build_optimizer
 from rsbench.training.pairs import TrainingPairs
@@ -74,6 +75,7 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    laps: list[dict[str, float]] = field(default_factory=list)
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
@@ -107,6 +109,7 @@ class Trainer:
         self.records: Records = {}
         self.best: dict[str, Tensor] = {}
         self.scaler = make_scaler(self.device, precision)
+        self.laps = Laps(self.device)
         self._start_optimizer()
 
     def _start_optimizer(self) -> None:
@@ -172,7 +175,12 @@ class Trainer:
     def _train_epoch(self) -> EpochRecords:
         # every epoch starts from its own seed: a resumed run draws the same dropout masks
         torch.manual_seed(derive_seed("epoch", self.seed, self.epoch))
-        phases = self.method.epoch_phases(self)
+        with self.laps.part("filter"):
+            phases = self.method.epoch_phases(self)
+        with self.laps.part("train"):
+            return self._steps(phases)
+
+    def _steps(self, phases: Sequence[Phase]) -> EpochRecords:
         if phases[0].name != self.state.phase:
             self.state.phase = phases[0].name
             self.method.calibrate(self)
@@ -208,10 +216,12 @@ class Trainer:
         line["pairs"] = self.hooks.judge(self.records, self.epoch)
         last = self.epoch == self.recipe.epochs - 1
         if (self.epoch + 1) % self.recipe.validate_every == 0 or last:
-            line["val"] = self.hooks.validate(self.method)
+            with self.laps.part("validate"):
+                line["val"] = self.hooks.validate(self.method)
             self._select(line["val"]["mr"])
         self.state.history.append(line)
         self.state.seconds.append(round(time.monotonic() - started, 3))
+        self.state.laps.append(self.laps.take())
         shown = f", val mR {line['val']['mr']:.2f}" if "val" in line else ""
         self.log(
             f"epoch {self.epoch + 1}/{self.epochs} ({self.state.phase}): loss {line['loss']:.4f}{shown}, "

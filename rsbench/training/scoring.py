@@ -12,7 +12,7 @@ from torch import Tensor
 from rsbench.backbones.base import Features, Inputs, concatenate
 from rsbench.data.dataset import Dataset
 from rsbench.evaluation.figures import Metrics
-from rsbench.evaluation.ranks import ScoreBlock, ranks_of_blocks
+from rsbench.evaluation.ranks import Ranks, ScoreBlock, ranks_of_blocks
 from rsbench.evaluation.retrieval import fold_metrics, metrics
 from rsbench.methods.base import Method
 from rsbench.progress import Progress, silent
@@ -84,5 +84,14 @@ def retrieval(scores: PartScores, folds: int = 1, progress: Progress = silent) -
     """
     if folds != 1:
         return fold_metrics(scores.block, scores.n_images, scores.caption_image, folds)
+    return ranked(scores, progress)[0]
+
+
+def ranked(scores: PartScores, progress: Progress = silent) -> tuple[Metrics, Ranks]:
+    """Metrics of an encoded part, and the ranks that they were counted from.
+
+    Raises:
+        NonFiniteError: a score is NaN or infinite.
+    """
     ranks = ranks_of_blocks(scores.block, scores.n_images, scores.caption_image, progress=progress)
-    return metrics(ranks, scores.caption_image)
+    return metrics(ranks, scores.caption_image), ranks

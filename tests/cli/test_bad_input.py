@@ -213,7 +213,7 @@ TABLES = [
     Case(TABLE, "result.json has schema 99", broken.failed_result(schema=99)),
     Case(TABLE, "result.json has a spec without 'dataset'", broken.failed_result(spec={"noise": {}})),
     Case(TABLE, "none of the 1 runs is finished", FAILED),
-    Case(TABLE + " --format html", "Invalid value for '--format'"),
+    Case(TABLE + " --format word", "Invalid value for '--format'"),
     Case(TABLE + " --json --format csv", "--json and --format csv exclude each other", FAILED),
     Case(TABLE + " --dataset ucm", "unknown dataset in these results 'ucm'", FAILED),
     Case(TABLE + " --method rcl", "unknown method in these results 'rcl'", FAILED),

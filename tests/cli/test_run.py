@@ -48,7 +48,16 @@ def test_a_grid_leaves_one_whole_folder_for_each_run(grid):
     for name in hashes(grid):
         folder = RunFolder(grid, name)
         kept = {p.name for p in folder.path.iterdir()}
-        assert kept == {"spec.json", "result.json", "history.jsonl", "log.txt", "pairs", "weights.safetensors", ".lock"}
+        assert kept == {
+            "spec.json",
+            "result.json",
+            "history.jsonl",
+            "log.txt",
+            "pairs",
+            "weights.safetensors",
+            "ranks.safetensors",
+            ".lock",
+        }
         result = folder.read_result()
         assert result["hash"] == name
         assert result["test"]["best"]["mr"] > 10, "chance is 0.4"

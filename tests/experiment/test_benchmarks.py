@@ -9,10 +9,11 @@ import pytest
 from rsbench import registry
 from rsbench.data.lifecycle import open_dataset
 from rsbench.errors import UnknownNameError, UsageError
-from rsbench.experiment.benchmarks import Benchmark, Changes, _table, benchmark_names, load_benchmark, resolve_benchmark
+from rsbench.experiment.benchmarks import Benchmark, Changes, benchmark_names, load_benchmark, resolve_benchmark
 from rsbench.experiment.resolve import split_variant
 from rsbench.registry import METHODS, Entry
 from rsbench.results.published import load_published
+from rsbench.results.published_names import names
 
 TOY = Changes(
     datasets=("toy",), fields={"backbone": "toy", "tuning": "heads", "recipe": "common"}, seeds=1
@@ -108,9 +109,9 @@ def test_ablations_are_variants_of_ours(empty: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("paper", [p for p in _table()["variants"] if p in METHODS.names()])
+@pytest.mark.parametrize("paper", [p for p in names()["variants"] if p in METHODS.names()])
 def test_mapped_variants_exist(paper: str) -> None:
-    assert set(_table()["variants"][paper].values()) <= set(METHODS.load(paper).variants)
+    assert set(names()["variants"][paper].values()) <= set(METHODS.load(paper).variants)
 
 
 def test_a_variant_that_is_not_ours_is_a_reason(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,16 +122,16 @@ def test_a_variant_that_is_not_ours_is_a_reason(empty: Path, monkeypatch: pytest
 
 def test_every_printed_ablation_is_mapped_or_known_to_be_unclear() -> None:
     printed = {(r.paper, r.variant) for r in load_published() if r.variant}
-    mapped = {(paper, words) for paper, found in _table()["variants"].items() for words in found}
+    mapped = {(paper, words) for paper, found in names()["variants"].items() for words in found}
     assert printed - mapped == {("recon", "lambda"), ("rdb", "full fine-tuning baseline")}
     assert mapped <= printed, "no name in the table of variants is misspelt"
 
 
 def test_mapped_names_are_printed_somewhere() -> None:
     rows = load_published()
-    assert set(_table()["backbones"]) <= {r.backbone for r in rows}
-    assert set(_table()["methods"]) <= {r.method for r in rows}
-    assert set(_table()["datasets"]) <= {r.dataset for r in rows}
+    assert set(names()["backbones"]) <= {r.backbone for r in rows}
+    assert set(names()["methods"]) <= {r.method for r in rows}
+    assert set(names()["datasets"]) <= {r.dataset for r in rows}
 
 
 def test_a_method_without_published_recipe_names_the_way_out(empty: Path) -> None:

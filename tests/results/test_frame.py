@@ -14,6 +14,9 @@ SPEC = {
 }  # fmt: skip
 
 
+NOISE = SPEC["noise"]
+
+
 def put(folder, text=None, **changes):
     folder.mkdir(parents=True, exist_ok=True)
     result = {"schema": 1, "hash": folder.name, "status": "done", "spec": SPEC, "test": {"best": {"mr": 1.0}}} | changes
@@ -32,6 +35,11 @@ def test_results_are_found_at_any_depth_and_keep_unknown_keys(tmp_path):
 def test_a_single_file_is_a_path_too(tmp_path):
     put(tmp_path / "one")
     assert len(load_results([tmp_path / "one" / "result.json", tmp_path])) == 1
+
+
+def test_a_result_without_a_hash_is_named_by_its_folder(tmp_path):
+    put(tmp_path / "run", hash=None)
+    assert [r["hash"] for r in load_results([tmp_path])] == ["run"]
 
 
 def test_the_same_run_is_kept_once_and_finished_before_failed(tmp_path):
@@ -64,6 +72,15 @@ def test_a_copy_with_other_numbers_is_told(tmp_path):
         (json.dumps({"schema": 1, "spec": {"dataset": "toy"}}), "a spec without 'split'"),
         (json.dumps({"schema": 1, "spec": SPEC | {"noise": {"kind": "none"}}}), "a spec without 'noise.unit'"),
         (json.dumps({"schema": 1, "spec": SPEC | {"noise": 0.4}}), "a spec without 'noise.kind'"),
+        (json.dumps({"schema": 1, "spec": SPEC | {"seed": None}}), "a spec whose seed None is no whole number"),
+        (
+            json.dumps({"schema": 1, "spec": SPEC | {"noise": SPEC["noise"] | {"rate": "0.4"}}}),
+            "noise rate '0.4' is no",
+        ),
+        (
+            json.dumps({"schema": 1, "spec": SPEC | {"noise": SPEC["noise"] | {"rate": 40}}}),
+            "noise rate 40 is no share",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, text, message):
