@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import statistics
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from rsbench.data.lifecycle import store_folder
 from rsbench.data.sets.toy import CARD, toy_parts
 from rsbench.data.store import write_store
+from rsbench.evaluation.significance import t_interval
 from rsbench.experiment.launch.local import launch
 from rsbench.experiment.plan import make_plan
 from rsbench.experiment.request import Request
@@ -29,15 +29,7 @@ from rsbench.progress import silent
 from rsbench.results.store import RunFolder, write_json
 
 DATASET_SEED, RUN_SEEDS, RATES, METHODS = 77, (100, 101, 102, 103, 104), (0.6, 0.8), ("infonce", "rcl", "srem")
-T_95 = 2.776
-"""97.5 % quantile of Student's t with 4 degrees of freedom: five pairs."""
 OUT = Path(__file__).parent / "results" / "toy_separation.json"
-
-
-def interval(differences: list[float]) -> tuple[float, float]:
-    """Mean difference and half the width of its 95 % interval."""
-    half = T_95 * statistics.stdev(differences) / math.sqrt(len(differences))
-    return statistics.mean(differences), half
 
 
 def main() -> None:
@@ -68,15 +60,16 @@ def main() -> None:
                 for m in METHODS
             }
             for method, values in found.items():
-                gain, half = interval([a - b for a, b in zip(values, found["infonce"], strict=True)])
+                gains = t_interval([a - b for a, b in zip(values, found["infonce"], strict=True)])
+                assert gains is not None
                 rows.append(
                     {
                         "method": method,
                         "noise": rate,
                         "test_mr": [round(v, 2) for v in values],
                         "mean": round(statistics.mean(values), 2),
-                        "gain_over_infonce": round(gain, 2),
-                        "half_width_95": round(half, 2),
+                        "gain_over_infonce": round(gains.mean, 2),
+                        "half_width_95": round(gains.high - gains.mean, 2),
                     }
                 )
     OUT.parent.mkdir(exist_ok=True)

@@ -37,6 +37,7 @@ SHOWN = {
 
 def main() -> None:
     """Draw every page's figures."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
     for result in load_results([RESULTS]):
         spec = result["spec"]
         if spec["noise"]["rate"] != RATE or spec["seed"] != SEED or spec["variant"] != "full":

@@ -54,6 +54,7 @@ VERBS = (
     "query",
     "cost",
     "bundle",
+    "report",
     "published",
     "diagnose",
     "audit",

@@ -27,6 +27,7 @@ from rsbench.cli.noise import noise
 from rsbench.cli.prepare import prepare
 from rsbench.cli.published import published
 from rsbench.cli.query import query
+from rsbench.cli.report import report
 from rsbench.cli.run import plan, run
 from rsbench.cli.table import table
 from rsbench.errors import RsbenchError
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "query": query,
     "cost": cost,
     "bundle": bundle,
+    "report": report,
     "diagnose": diagnose,
     "audit": audit,
     "list": list_names,
