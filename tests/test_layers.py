@@ -43,7 +43,14 @@ LAYERS = [
 
 HEAVY = {"torch", "torchvision", "transformers", "timm", "open_clip", "pandas", "sklearn", "scipy", "matplotlib", "ray"}
 LIGHT = ("cli", "registry", "errors", "files", "casting", "seeding", "progress", "data", "noise", "results", "report")
-LIGHT_FILES = ("backbones/card.py", "backbones/cards.py", "methods/card.py", "methods/build.py", "training/recipe.py")
+LIGHT_FILES = (
+    "backbones/card.py",
+    "backbones/cards/own.py",
+    "backbones/cards/openclip.py",
+    "methods/card.py",
+    "methods/build.py",
+    "training/recipe.py",
+)
 VERBS = (
     "run",
     "plan",

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+PATH = "path"
+"""Listed among a card's weights: a local file is accepted too."""
+
 
 @dataclass(frozen=True)
 class BackboneCard:

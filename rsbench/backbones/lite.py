@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rsbench.backbones import lite_towers as towers
 from rsbench.backbones.base import PAD, Backbone
-from rsbench.backbones.cards import LITE
+from rsbench.backbones.cards.own import LITE
 from rsbench.backbones.heads import CachedHeads, RawFeatures
 from rsbench.backbones.pixels import HALF, as_tensor, prepare
 from rsbench.errors import UsageError

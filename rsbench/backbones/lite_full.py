@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rsbench.backbones import lite_towers as towers
 from rsbench.backbones.base import Backbone, Features, Fields, Inputs
-from rsbench.backbones.cards import LITE
+from rsbench.backbones.cards.own import LITE
 from rsbench.backbones.heads import led, projected, projection
 from rsbench.backbones.pixels import HALF, as_tensor, flip_at_random, prepare
 from rsbench.backbones.seeded import seeded_init

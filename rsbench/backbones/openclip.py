@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rsbench.backbones.base import CONTENT, PAD, SPECIAL, Backbone, Features, Fields, Inputs
-from rsbench.backbones.cards import CLIP_VIT_B32, OPENCLIP
+from rsbench.backbones.cards.openclip import CLIP_VIT_B32, OPENCLIP
 from rsbench.backbones.openclip_weights import Source, load_into, preprocessing, quiet, source_of, tokenise
 from rsbench.backbones.pixels import as_tensor, prepare
 from rsbench.backbones.seeded import seeded_init

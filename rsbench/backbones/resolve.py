@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rsbench.backbones.card import BackboneCard
-from rsbench.backbones.cards import PATH
+from rsbench.backbones.card import PATH, BackboneCard
 from rsbench.casting import cast_like
 from rsbench.errors import UnknownNameError, WeightsError
 from rsbench.registry import BACKBONES

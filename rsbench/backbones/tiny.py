@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rsbench.backbones.base import CONTENT, PAD, Backbone, Features, Fields, Inputs
-from rsbench.backbones.cards import TINY
+from rsbench.backbones.cards.own import TINY
 from rsbench.backbones.pixels import HALF, as_tensor, prepare
 from rsbench.backbones.seeded import seeded_init
 from rsbench.backbones.words import word_hash, words_of

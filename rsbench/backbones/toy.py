@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rsbench.backbones.base import CONTENT, PAD
-from rsbench.backbones.cards import TOY
+from rsbench.backbones.cards.own import TOY
 from rsbench.backbones.heads import CachedHeads, RawFeatures
 from rsbench.backbones.pixels import HALF, as_tensor, prepare
 from rsbench.backbones.toy_net import SIDE, WIDTH, ToyNet

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from rsbench.backbones.base import PAD, Backbone, Features
 from rsbench.backbones.build import build_backbone
-from rsbench.backbones.cards import LITE
+from rsbench.backbones.cards.own import LITE
 from rsbench.backbones.resolve import resolve_backbone
 from rsbench.data.dataset import Dataset
 from rsbench.errors import UnknownNameError, UsageError, WeightsError
@@ -196,8 +196,8 @@ def test_strings_are_cast_to_the_type_of_the_default() -> None:
 
 def test_cards_name_what_can_be_loaded() -> None:
     for name in BACKBONES.names():
-        card = importlib.import_module("rsbench.backbones.cards")
-        known = [c for c in vars(card).values() if getattr(c, "name", None) == name]
+        module = importlib.import_module(BACKBONES.entry(name).target.partition(":")[0])
+        known = [c for c in vars(module).values() if getattr(c, "name", None) == name]
         assert len(known) == 1 and known[0].capabilities and known[0].weights and ":" in known[0].target
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from rsbench.backbones.base import CONTENT, PAD, SPECIAL
-from rsbench.backbones.cards import TOY
+from rsbench.backbones.cards.own import TOY
 from rsbench.backbones.heads import CachedHeads, RawFeatures
 from rsbench.backbones.scaling import Scaling, statistics
 

