@@ -19,6 +19,9 @@ def cost(
     method: Annotated[str, typer.Option(help="Only these methods: srem, or srem:VARIANT.")] = "",
     backbone: Annotated[str, typer.Option(help="Only these backbones.")] = "",
     noise: Annotated[str, typer.Option(help="Only these noise rates, for example 0.4.")] = "",
+    published: Annotated[
+        bool, typer.Option("--published", help="The costs that papers printed below ours (SREM, table 4).")
+    ] = False,
     form: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = Format.text,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
@@ -29,6 +32,7 @@ def cost(
     """
     one_format(form, as_json)
     from rsbench.report.cost import cost_tables
+    from rsbench.report.printed_cost import printed_costs
     from rsbench.report.select import select
     from rsbench.results.frame import load_results
 
@@ -39,4 +43,5 @@ def cost(
         backbones=split_names(backbone),
         noise=split_names(noise),
     )
-    emit_tables(cost_tables(chosen, against), form, as_json, output)
+    printed = printed_costs(against) if published else []
+    emit_tables([*cost_tables(chosen, against), *printed], form, as_json, output)

@@ -17,6 +17,7 @@ from rsbench.experiment.resolve import resolve
 from rsbench.experiment.run import Options, execute
 from rsbench.methods.infonce import InfoNce
 from rsbench.report.cost import cost_tables
+from rsbench.report.printed_cost import printed_costs
 from rsbench.training.cost import Laps, forget_peak, peak_mb
 
 MACHINE = {"device": "cpu", "processor": "one", "threads": 1, "versions": {"torch": "2"}, "rsbench": "0.1.0"}
@@ -152,3 +153,21 @@ def test_the_peak_of_an_earlier_run_is_forgotten():
     del large
     forget_peak(device)
     assert peak_mb(device) < high - 150
+
+
+def test_printed_costs_are_those_of_srem_table_4():
+    (table,) = printed_costs()
+    rows = {c[0].text: [x.text for x in c[1:]] for c in (r.cells for r in table.rows)}
+    assert [c.key for c in table.columns] == ["method", "filter", "train", "memory", "train_ratio", "memory_ratio"]
+    assert rows["srem"] == ["0", "1506", "13022", "1.00", "1.00"]
+    assert rows["bicro"] == ["358", "3093", "14543", f"{3093 / 1506:.2f}", f"{14543 / 13022:.2f}"]
+    (other,) = printed_costs("bicro")
+    assert cells(other, 2)["filter_ratio"].text == "0.00", "bicro has a filtration to compare with"
+    assert printed_costs("infonce") == [table], "a base that was not printed leaves the paper's own"
+
+
+def test_printed_costs_below_ours(tmp_path, capsys):
+    write(tmp_path, costly())
+    assert main(["cost", str(tmp_path), "--against", "srem", "--published", "--json"]) == 0
+    ours, printed = json.loads(capsys.readouterr().out)
+    assert "one, 1 thread" in ours["title"] and printed["title"].startswith("printed cost on cc152k: SREM")
