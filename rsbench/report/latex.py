@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rsbench.report.table import Cell, Table
 
@@ -33,6 +34,10 @@ _ESCAPES = {
     "\0": "{}",
 }
 _TABLE = str.maketrans(_ESCAPES)
+TALL = 32
+"""Rows that fit a page, each with a rule, with heading and a few notes; a float cannot break across pages."""
+MANY = 8
+"""Notes that fit under a table; more of them follow it as running text, which can break."""
 _LETTERS = {chr(c) for c in range(0xC0, 0x100)} - {chr(c) for c in (0xD0, 0xD7, 0xDE, 0xF0, 0xF7, 0xFE)}
 """Beyond ASCII: what LaTeX's own font encoding has; not eth, thorn and signs of arithmetic."""
 
@@ -65,9 +70,28 @@ def _signed(cell: Cell, text: str) -> str:
 
 
 def render(tables: Sequence[Table]) -> str:
-    """All tables as ``table`` environments; the notes are LaTeX comments and a footnote-sized paragraph."""
+    """All tables as ``table`` environments; the notes are a footnote-sized paragraph."""
     head = "% needs \\usepackage{booktabs,graphicx} in the preamble\n"
-    return head + "\n".join(_render(t) for t in tables)
+    return head + "\n".join(_render(part) for t in tables for part in _parts(t))
+
+
+def _parts(table: Table) -> list[Table]:
+    """A table that is higher than a page as several, cut between blocks where that can be; notes come last."""
+    cuts, start = [], 0
+    while len(table.rows) - start > TALL:
+        borders = [at for at in range(start + 1, start + TALL + 1) if table.rows[at].block != table.rows[at - 1].block]
+        cuts.append(borders[-1] if borders else start + TALL)
+        start = cuts[-1]
+    ends = [*cuts, len(table.rows)]
+    return [
+        replace(
+            table,
+            title=table.title + (" (continued)" if at else ""),
+            rows=table.rows[begin:end],
+            notes=table.notes if end == len(table.rows) else (),
+        )
+        for at, (begin, end) in enumerate(zip([0, *cuts], ends, strict=True))
+    ]
 
 
 def _heads(table: Table) -> list[str]:
@@ -87,6 +111,9 @@ def _render(table: Table) -> str:
     form = "".join("r" if c.number else "l" for c in table.columns)
     blocks = ["\n".join(" & ".join(map(_cell, row.cells)) + r" \\" for row in block) for block in table.blocks()]
     notes = r" \\ ".join(escape(n) for n in table.notes)
+    below = [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\scriptsize {notes}}}"]
+    after = [rf"{{\scriptsize\noindent {escape(table.title)}: {notes}\par}}"]
+    running = len(table.notes) > MANY
     return "\n".join(
         [
             r"\begin{table*}[t]",
@@ -100,9 +127,9 @@ def _render(table: Table) -> str:
             "\n\\midrule\n".join(blocks),
             r"\bottomrule",
             r"\end{tabular}}",
-            r"\par\smallskip",
-            rf"\parbox{{\linewidth}}{{\scriptsize {notes}}}",
+            *([] if running or not notes else below),
             r"\end{table*}",
+            *(after if running else []),
             "",
         ]
     )

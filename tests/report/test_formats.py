@@ -136,3 +136,15 @@ def test_markup_in_names_is_printed_as_it_is(form):
 def test_unknown_format(small):
     with pytest.raises(UnknownNameError, match="did you mean latex"):
         render([small], "latx")
+
+
+def test_latex_cuts_what_is_higher_than_a_page():
+    rows = tuple(Row((Cell(f"row{i}."),), str(i // 15)) for i in range(70))
+    text = latex.render([Table("tall", (Column("m", "Method"),), rows, ("the note",))])
+    parts = text.split(r"\begin{table*}")[1:]
+    assert [p.count("row") for p in parts] == [30, 30, 10], "cut between blocks of 15"
+    assert all(f"row{i}." in text for i in range(70))
+    assert ["(continued)" in p for p in parts] == [False, True, True]
+    assert ["the note" in p for p in parts] == [False, False, True]
+    one = tuple(Row((Cell(f"row{i}."),)) for i in range(33))
+    assert latex.render([Table("t", (Column("m", "Method"),), one)]).count("(continued)") == 1
