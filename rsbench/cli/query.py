@@ -39,13 +39,17 @@ def query(
         Path | None, typer.Option(help="Data folder; default: $RSBENCH_DATA, else ~/.cache/rsbench.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a page with pictures.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write a page with pictures, or a figure: FILE.html, .png, .svg or .pdf."),
+    ] = None,
 ) -> None:
     """Search a dataset with a trained model: images of a text, or captions of an image.
 
     rsbench query results/0123456789abcdef "a river beside a stadium" -k 5
     rsbench query results/0123456789abcdef --image file.jpg -o page.html
     rsbench query results/0123456789abcdef --gallery 8 -o page.html
+    rsbench query results/0123456789abcdef --gallery 2 -o figure.pdf
     """
     _check(text, image, gallery, count, output)
     from rsbench.data.root import data_root
@@ -60,7 +64,7 @@ def query(
         _show(searcher, sections[0][1][0], as_json)
     if output is not None:
         _write(searcher, sections, output, gallery, seed)
-        console.print(f"page: {output}", markup=False, soft_wrap=True) if not as_json else None
+        console.print(f"wrote {output}", markup=False, soft_wrap=True) if not as_json else None
 
 
 def _check(text: str | None, image: str | None, gallery: int | None, count: int, output: Path | None) -> None:
@@ -124,7 +128,11 @@ def _write(
     searcher: Searcher, sections: list[tuple[str, list[Found]]], output: Path, gallery: int | None, seed: int
 ) -> None:
     from rsbench.report.retrieved import write_retrieved
+    from rsbench.report.retrieved_figure import FORMS, write_figure
 
+    if output.suffix.lower() in FORMS:
+        write_figure(output, sections)
+        return
     facts = searcher.facts
     facts += (
         [("queries", f"{gallery} images and {gallery} captions at most, drawn with seed {seed}")] if gallery else []

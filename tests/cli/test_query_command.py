@@ -12,10 +12,12 @@ import pytest
 
 from rsbench.cli.app import main
 from rsbench.data.lifecycle import open_dataset
+from rsbench.errors import UsageError
 from rsbench.experiment.request import Request
 from rsbench.experiment.resolve import resolve
 from rsbench.experiment.run import Options, execute
 from rsbench.report.retrieved import Found, Hit, render_retrieved
+from rsbench.report.retrieved_figure import draw_retrieved
 
 HOSTILE = "<script>alert('x')</script> \" onerror=x {{ 7 * 7 }} & <img src=http://evil.example/x>"
 
@@ -92,7 +94,7 @@ def test_another_part(ask, data_root):
 
 def test_a_page_of_one_query(ask, tmp_path):
     told = ask("two blue cars", "-o", tmp_path / "page.html").out
-    assert told.splitlines()[-1] == f"page: {tmp_path / 'page.html'}"
+    assert told.splitlines()[-1] == f"wrote {tmp_path / 'page.html'}"
     page = Tags((tmp_path / "page.html").read_text(encoding="utf-8"))
     pictures = [a["src"] for name, a in page.tags if name == "img"]
     assert len(pictures) == 5 and all(p.startswith("data:image/jpeg;base64,") for p in pictures)
@@ -160,3 +162,30 @@ def test_no_run_and_no_weights(run, tmp_path, capsys):
     (tmp_path / "spec.json").write_text((run / "spec.json").read_text())
     assert main(["query", str(tmp_path), "a river"]) == 2
     assert "has no weights" in capsys.readouterr().err
+
+
+def test_figures(ask, tmp_path):
+    for name, head in (("f.png", b"\x89PNG"), ("f.svg", b"<?xml"), ("f.pdf", b"%PDF")):
+        ask("--gallery", 2, "-o", tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(head)
+
+
+def test_a_figure_shows_every_hit_upright_with_its_mark():
+    top = np.zeros((4, 4, 3), np.uint8)
+    top[0] = 255
+    hits = (Hit(0.9, "a", ("c",), top, True), Hit(0.1, "b", ("d",), top, False), Hit(0.0, "e", ("f",), top, None))
+    texts = Found("i", top, (Hit(0.5, "a", ("one $x$",), None, True), Hit(0.4, "b", ("two",), None, False)))
+    figure = draw_retrieved([("T", [Found("a $b query", None, hits)]), ("I", [texts])])
+    query, *pictures, image, captions = figure.axes
+    assert query.texts[0].get_text() == "a $b query"
+    assert [p.get_title() for p in pictures] == ["✓ 0.90", "✗ 0.10", "0.00"]
+    assert [p.spines["top"].get_linestyle() for p in pictures] == ["-", "--", "-"]
+    for axis in (*pictures, image):
+        lower, upper = axis.get_ylim()
+        assert lower > upper, "rows of pixels count from the top"
+        assert axis.images[0].get_extent()[2:] == [4, 0]
+    assert [t.get_text() for t in captions.texts] == ["✓ 0.50  one $x$", "✗ 0.40  two"]
+    heights = [t.get_position()[1] for t in captions.texts]
+    assert heights == sorted(heights, reverse=True)
+    with pytest.raises(UsageError, match="--gallery 3"):
+        draw_retrieved([("T", [])])
