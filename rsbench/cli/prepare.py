@@ -12,20 +12,23 @@ from rsbench.cli.console import console, print_json, print_rows, progress_bar
 if TYPE_CHECKING:
     from rsbench.data.report import Report
 
-Source = Annotated[Path | None, typer.Option("--source", help="Image folder, zip, tar or tar.gz.")]
+Source = Annotated[
+    str | None, typer.Option("--source", "--images", help="Folder, zip, tar or tar.gz; shards: also an address.")
+]
 Captions = Annotated[
-    Path | None, typer.Option("--captions", help="Caption JSON (or .json.gz); default: the one inside the source.")
+    Path | None, typer.Option("--captions", help="Caption JSON or CSV; default: the JSON inside the source.")
 ]
 Root = Annotated[Path | None, typer.Option("--root", help="Data root; default: RSBENCH_DATA, else ~/.cache/rsbench.")]
 Size = Annotated[int | None, typer.Option("--image-size", help="Side of the packed images in pixels.")]
 
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="Dataset name; see `rsbench list datasets`.")],
+    dataset: Annotated[str, typer.Argument(help="Dataset (`rsbench list datasets`), or a new name for yours.")],
     source: Source = None,
     captions: Captions = None,
     root: Root = None,
     image_size: Size = None,
+    samples: Annotated[int | None, typer.Option("--samples", help="Pairs to take from shards (rs5m).")] = None,
     no_download: Annotated[bool, typer.Option("--no-download", help="Stay off the network.")] = False,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Accept missing or unreadable images; results carry the count.")
@@ -36,7 +39,9 @@ def prepare(
     """Pack a dataset once, from local files or by download, and report on it.
 
     The report counts images and captions per split, duplicate captions, and the highest text-to-image recall
-    that duplicates allow. What is packed already is only reported.
+    that duplicates allow. What is packed already is only reported. Your own pairs need a name that is not taken:
+
+    rsbench prepare mydata --images photos/ --captions pairs.csv
     """
     from rsbench.data import lifecycle
     from rsbench.data.root import data_root
@@ -50,6 +55,7 @@ def prepare(
             download=not no_download,
             allow_partial=allow_partial,
             image_size=image_size,
+            samples=samples,
             overwrite=overwrite,
             progress=progress,
         )
@@ -62,6 +68,8 @@ def prepare(
 def _show(report: Report) -> None:
     state = "packed" if report.packed_now else "packed already (--overwrite packs it again)"
     size = f"{report.image_size} x {report.image_size} px"
+    if report.regions:
+        size = "{} regions of {} values each".format(*report.regions)
     for line in (f"{report.title}: {state}", f"store        {report.folder}", f"fingerprint  {report.fingerprint}"):
         console.print(line, soft_wrap=True, markup=False)
     console.print(f"images       {size}, {report.classes or 'no'} scene classes\n")

@@ -1,4 +1,4 @@
-"""Caption files: Karpathy-style JSON, NWPU's class-keyed JSON, and the plain schema with ``captions`` lists."""
+"""Caption files: Karpathy-style JSON, NWPU's class-keyed JSON, the plain schema with ``captions`` lists, tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from rsbench.data.table_captions import ENDINGS, plain_schema
 from rsbench.errors import DataError
 
 T = TypeVar("T")
@@ -39,15 +40,16 @@ class Record:
 
 
 def parse_captions(content: bytes, name: str) -> list[Record]:
-    """Read a caption file of any of the three forms.
+    """Read a caption file of any of the four forms.
 
     * Karpathy: ``{"images": [{"filename", "split", "sentences": [{"raw"}]}]}`` (RSICD, RSITMD, UCM, Sydney).
     * Class-keyed: ``{"airport": [{"filename", "split", "raw", "raw_1", ...}]}`` (NWPU-Captions).
     * Plain: ``{"images": [{"filename", "split", "class", "captions": [...], "rrsitr_split"}]}``.
+    * Table: ``filename,caption[,split][,class]``, one row per caption, where the name ends in ``.csv`` or ``.tsv``.
 
     Args:
-        content: JSON in UTF-8, gzip allowed.
-        name: file name for messages.
+        content: UTF-8, gzip allowed.
+        name: file name, for messages and to tell tables from JSON.
 
     Returns:
         One record per image, in file order.
@@ -55,7 +57,8 @@ def parse_captions(content: bytes, name: str) -> list[Record]:
     Raises:
         DataError: not JSON, another shape, a bad caption, split name or duplicate; the message says where.
     """
-    data = _json(content, name)
+    text = _text(content, name)
+    data = plain_schema(text, name) if name.lower().endswith(ENDINGS) else _json(text, name)
     try:
         records = list(_records(data))
         _check_names(records)
@@ -70,20 +73,23 @@ class _Wrong(Exception):
     """A place in the JSON and what is wrong there."""
 
 
-def _json(content: bytes, name: str) -> object:
+def _text(content: bytes, name: str) -> str:
     if content[:2] == b"\x1f\x8b":
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{name}: damaged gzip file ({error}); get it again") from error
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(
             f"{name}: not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start} (line {line}); "
             "convert it, for example: iconv -f gb18030 -t utf-8"
         ) from error
+
+
+def _json(text: str, name: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -15,12 +15,19 @@ class Asset:
         filename: name under which it is kept.
         size: bytes, where known.
         sha256: hex digest, where known.
+        hub: dataset repository on the Hugging Face hub, fetched by its own client; empty for plain addresses.
     """
 
     url: str
     filename: str
     size: int | None = None
     sha256: str | None = None
+    hub: str = ""
+
+    @classmethod
+    def hub_file(cls, repository: str, filename: str) -> Asset:
+        """A file of a dataset repository on the Hugging Face hub."""
+        return cls(f"https://huggingface.co/datasets/{repository}/resolve/main/{filename}", filename, hub=repository)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class DatasetCard:
         base: a packed dataset of which this one is a seeded subset.
         generated: its reader makes it from nothing, so it is packed on first use.
         counts: (images, captions) of the complete dataset, where known.
+        shards: dataset repository on the Hugging Face hub whose webdataset shards are streamed; empty for the others.
+        samples: images taken from the shards where the user does not say.
         natural_noise: its pairs come noisy, so that without injected noise its kind is ``real``, not ``none``.
     """
 
@@ -50,6 +59,8 @@ class DatasetCard:
     base: str | None = None
     generated: bool = False
     counts: tuple[int, int] | None = None
+    shards: str = ""
+    samples: int = 0
     natural_noise: bool = False
     licence: str = "not stated"
     paper: str = ""

@@ -6,14 +6,42 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from rsbench.errors import UsageError
+from rsbench.errors import DataError, UsageError
 
 Ints = npt.NDArray[np.int64]
+Regions = npt.NDArray[np.floating[Any]]
+
+
+class NoPixels:
+    """Stands for the images of a dataset that holds region features alone: whoever reads pixels is told so.
+
+    Args:
+        name: registered name of the dataset.
+
+    Raises:
+        DataError: on every use, with what to type instead.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise DataError(
+            f"dataset '{self._name}' is packed as region features and has no pixels; use --backbone regions, or pack "
+            f"its images: rsbench prepare {self._name} --source IMAGES --captions FILE.json --overwrite"
+        )
+
+    __array__ = __getitem__ = __len__ = __iter__ = _refuse
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):  # copying and pickling ask for these
+            raise AttributeError(attribute)
+        self._refuse()
 
 
 @dataclass(frozen=True)
@@ -23,8 +51,8 @@ class Dataset:
     Attributes:
         name: registered name.
         fingerprint: sha256 over captions, tables, splits and image bytes.
-        images: uint8 ``[N, H, W, 3]``, usually a memory map.
-        images_hash: sha256 of the image bytes; key of image feature caches.
+        images: uint8 ``[N, H, W, 3]``, usually a memory map; ``NoPixels`` where there are region features instead.
+        images_hash: sha256 of the bytes of images or regions; key of image feature caches.
         filenames: N names, in the order of the source.
         captions: M strings.
         caption_image: ``[M]``, the image of each caption.
@@ -33,6 +61,8 @@ class Dataset:
         splits: scheme -> part (train, val, test) -> image indices **in order**: the row order of
             official noise files is the order of the split.
         missing: names of images that were absent or unreadable and accepted with ``--allow-partial``.
+        regions: float32 or float16 ``[N, R, W]``, features of R detected regions per image, a memory map; None where
+            the dataset has pixels.
     """
 
     name: str
@@ -47,6 +77,12 @@ class Dataset:
     splits: Mapping[str, Mapping[str, Ints]]
     missing: tuple[str, ...] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
+    regions: Regions | None = None
+
+    @property
+    def image_size(self) -> int | None:
+        """Side of the packed images in pixels, None where there are region features instead."""
+        return None if self.regions is not None else int(self.images.shape[1])
 
     def part(self, split: str, part: str) -> Ints:
         """Image indices of one part of one split, in split order.

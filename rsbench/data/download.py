@@ -13,10 +13,14 @@ from pathlib import Path
 from filelock import FileLock
 
 from rsbench.data.card import Asset
+from rsbench.data.hub import fetch_hub
 from rsbench.errors import DownloadError
 from rsbench.progress import Progress, silent
 
 OFFLINE = "RSBENCH_OFFLINE"
+HUB_OFFLINE = "HF_HUB_OFFLINE"
+HUB_FOLDER = ".hub"
+_OFF = ("", "0", "false", "no", "off")
 _BLOCK = 1 << 18
 _TIMEOUT = 30.0  # seconds without an answer
 _ATTEMPTS = 3
@@ -44,9 +48,9 @@ def download(asset: Asset, folder: Path, otherwise: str, progress: Progress = si
     target = folder / asset.filename
     if target.is_file():
         return target
-    if os.environ.get(OFFLINE, "") not in ("", "0"):
+    if flag := offline():
         raise DownloadError(
-            f"{asset.filename} is not here and {OFFLINE} forbids the network; unset it and try again, or {otherwise}"
+            f"{asset.filename} is not here and {flag} forbids the network; unset it and try again, or {otherwise}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{asset.filename}.part"
@@ -54,7 +58,10 @@ def download(asset: Asset, folder: Path, otherwise: str, progress: Progress = si
         if target.is_file():  # another process was faster
             return target
         try:
-            _transfer(asset, part, progress)
+            if asset.hub:
+                os.replace(fetch_hub(asset, folder / HUB_FOLDER, progress), part)
+            else:
+                _transfer(asset, part, progress)
         except DownloadError as error:
             raise DownloadError(f"{error}; try again, or {otherwise}") from error
         if wrong := _wrong_content(asset, part):
@@ -62,6 +69,11 @@ def download(asset: Asset, folder: Path, otherwise: str, progress: Progress = si
             raise DownloadError(f"{asset.url}: {wrong}; {otherwise}")
         os.replace(part, target)
     return target
+
+
+def offline() -> str | None:
+    """The variable that forbids the network, or None."""
+    return next((flag for flag in (OFFLINE, HUB_OFFLINE) if os.environ.get(flag, "").lower() not in _OFF), None)
 
 
 def _transfer(asset: Asset, part: Path, progress: Progress) -> None:

@@ -11,20 +11,20 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from rsbench.data.acquire import card_of, fetch, local_way, ways_out
 from rsbench.data.card import DatasetCard
 from rsbench.data.dataset import Dataset
-from rsbench.data.download import download
+from rsbench.data.local import STORES, register_local
 from rsbench.data.parts import Reader, ReadOptions
 from rsbench.data.report import Report, make_report
 from rsbench.data.store import META, read_store, stored_revision, write_store
 from rsbench.data.subset import subset_view
-from rsbench.errors import DataError
+from rsbench.errors import DataError, UsageError
 from rsbench.files import write_atomic
 from rsbench.progress import Progress, silent
 from rsbench.registry import DATASETS, resolve
 
 _LAST = "last_prepared"
-_CAPTION_SUFFIXES = (".json", ".json.gz")
 
 
 def open_dataset(name: str, root: Path, progress: Progress = silent) -> Dataset:
@@ -39,6 +39,7 @@ def open_dataset(name: str, root: Path, progress: Progress = silent) -> Dataset:
         UnknownNameError: no such dataset.
         DataError: not packed (the message names both ways out), or damaged.
     """
+    register_local(root)
     card: DatasetCard = DATASETS.load(name)
     if card.base:
         return subset_view(open_dataset(card.base, root, progress), card)
@@ -65,24 +66,27 @@ def prepare(
     name: str,
     root: Path,
     *,
-    source: Path | None = None,
+    source: Path | str | None = None,
     captions: Path | None = None,
     download: bool = True,
     allow_partial: bool = False,
     image_size: int | None = None,
+    samples: int | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Bring a dataset into its packed form and report on it. Packed already: only the report.
 
     Args:
-        name: registered name; a subset prepares its base.
+        name: registered name, where a subset prepares its base; or a new name for the user's own pairs, which then
+            need ``source`` and ``captions``.
         root: data root.
-        source: image folder, zip or tar.
-        captions: JSON file; where None, looked for inside ``source``.
+        source: image folder, zip or tar; for datasets read from shards also an http(s) address.
+        captions: JSON or CSV file; where None, looked for inside ``source``.
         download: whether the network may be used where no source is given.
         allow_partial: accept absent or unreadable images, which are counted and named.
         image_size: side in pixels, None for the card's.
+        samples: images to take from shards, None for the card's number.
         overwrite: pack again.
         progress: called per image and per downloaded block.
 
@@ -90,19 +94,28 @@ def prepare(
         UnknownNameError: no such dataset.
         DataError: every fault of the files, a full disk, or no source at all.
     """
-    card: DatasetCard = DATASETS.load(name)
+    address = source if isinstance(source, str) and "://" in source else None
+    source = None if source is None or address else Path(source)
+    card = card_of(name, root, source, captions)
     stored: DatasetCard = DATASETS.load(card.base) if card.base else card
     if image_size is not None and image_size < 1:
         raise DataError(f"--image-size is {image_size}, it must be at least 1")
-    options = ReadOptions(image_size or stored.image_size, allow_partial)
+    if not stored.shards and (address or samples is not None):
+        given = f"--source {address}" if address else "--samples"
+        raise UsageError(
+            f"{given} is for datasets read from shards (rs5m), '{name}' takes local files: {local_way(card)}"
+        )
+    scratch = root / "downloads" / f"{stored.name}.shards" if stored.shards else None
+    options = ReadOptions(image_size or stored.image_size, allow_partial, address, samples, scratch)
     packed_now = overwrite or not is_packed(root, stored.name)
     if packed_now:
         with _disk_faults(stored.name, root):
-            if source is None and not stored.generated:
-                source, captions = _fetch(stored, root, captions, download, progress)
+            if source is None and not (stored.generated or (address and download)):
+                source, captions = fetch(stored, root, captions, download, progress)
             _pack(stored, root, source, captions, options, progress, overwrite)
     dataset = open_dataset(name, root, progress)
     _check_size(dataset, image_size)
+    _check_samples(dataset, samples)
     report = make_report(dataset, card, store_folder(root, stored.name), packed_now)
     write_atomic(root / _LAST, name.encode())
     return report
@@ -110,6 +123,7 @@ def prepare(
 
 def last_prepared(root: Path) -> str | None:
     """Name of the dataset prepared last in this root, if it is still there."""
+    register_local(root)
     try:
         name = (root / _LAST).read_text().strip()
     except (OSError, UnicodeDecodeError):
@@ -126,35 +140,7 @@ def is_packed(root: Path, name: str) -> bool:
 
 def store_folder(root: Path, name: str) -> Path:
     """Folder of a packed store."""
-    return root / "datasets" / name
-
-
-def ways_out(card: DatasetCard) -> str:
-    """What to type to get a dataset: from local files, and by download where a public location is known."""
-    name = card.base or card.name
-    if DATASETS.load(name).assets:
-        return f"download it: rsbench prepare {name}, or {_local_way(card)}"
-    return f"{_local_way(card)}; no download is known, they can be had from: {card.source}"
-
-
-def _local_way(card: DatasetCard) -> str:
-    return f"give its files: rsbench prepare {card.base or card.name} --source FOLDER_OR_ARCHIVE --captions FILE.json"
-
-
-def _fetch(
-    card: DatasetCard, root: Path, captions: Path | None, allowed: bool, progress: Progress
-) -> tuple[Path, Path | None]:
-    """Source and captions from the card's public locations."""
-    if not card.assets:
-        raise DataError(f"dataset '{card.name}' has no known public download; {ways_out(card)}")
-    if not allowed:
-        raise DataError(f"dataset '{card.name}' is not prepared and --no-download was given; {ways_out(card)}")
-    folder = root / "downloads" / card.name
-    wanted = [a for a in card.assets if captions is None or not a.filename.endswith(_CAPTION_SUFFIXES)]
-    files = [download(asset, folder, _local_way(card), progress) for asset in wanted]
-    images = next(f for f in files if not f.name.endswith(_CAPTION_SUFFIXES))
-    texts = next((f for f in files if f.name.endswith(_CAPTION_SUFFIXES)), None)
-    return images, captions or texts
+    return root / STORES / name
 
 
 def _pack(
@@ -183,6 +169,8 @@ def _pack(
             if target.exists():
                 os.replace(target, old)
             os.replace(tmp, target)
+            if options.scratch:
+                shutil.rmtree(options.scratch, ignore_errors=True)
         finally:
             shutil.rmtree(tmp, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
@@ -215,9 +203,17 @@ def _disk_faults(name: str, root: Path) -> Iterator[None]:
 
 
 def _check_size(dataset: Dataset, wanted: int | None) -> None:
-    side = dataset.images.shape[1]
-    if wanted is not None and wanted != side:
+    side = dataset.image_size
+    if wanted is not None and side is not None and wanted != side:
         raise DataError(
             f"dataset '{dataset.name}' is packed at {side} px, --image-size is {wanted}; "
             "add --overwrite to pack it again"
+        )
+
+
+def _check_samples(dataset: Dataset, wanted: int | None) -> None:
+    packed = dataset.info.get("samples")
+    if wanted is not None and wanted != packed:
+        raise DataError(
+            f"dataset '{dataset.name}' is packed with --samples {packed}, not {wanted}; add --overwrite to change it"
         )

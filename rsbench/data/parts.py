@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rsbench.data.card import DatasetCard
+from rsbench.data.dataset import Regions
 from rsbench.errors import DataError
 from rsbench.progress import Progress
 
@@ -41,6 +42,7 @@ class Parts:
         missing: names already known to be absent and not in ``filenames``.
         info: facts for reports (JSON values only).
         revision: the card's revision, part of the fingerprint.
+        regions: N region features float32 or float16 ``[R, W]``, consumed once; then ``images`` is empty.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Parts:
     missing: Sequence[str] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
     revision: int = 1
+    regions: Iterable[Regions] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,16 @@ class ReadOptions:
     Attributes:
         image_size: side in pixels of the images it yields.
         allow_partial: absent or unreadable images are accepted (as ``Unreadable``).
+        address: http(s) address of webdataset shards.
+        samples: images to take from shards, None for the card's number.
+        scratch: where a reader of shards keeps finished ones until all are packed.
     """
 
     image_size: int
     allow_partial: bool = False
+    address: str | None = None
+    samples: int | None = None
+    scratch: Path | None = None
 
 
 class Reader(Protocol):

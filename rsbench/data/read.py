@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,13 @@ def given_scene(record: Record) -> str | None:
     return record.scene
 
 
-def captioned(splits: Splits, scene: Scene = given_scene) -> Reader:
+def captioned(splits: Splits, scene: Scene = given_scene, limit: int | None = None) -> Reader:
     """The reader of one dataset of captioned images.
 
     Args:
         splits: records -> (schemes, facts for ``info``).
         scene: record -> scene class.
+        limit: captions kept of each image, the first ones; None for all.
 
     Returns:
         A reader; it looks for the captions inside the source where none are given, and raises ``DataError`` as
@@ -43,6 +45,7 @@ def captioned(splits: Splits, scene: Scene = given_scene) -> Reader:
         if source is None:
             raise DataError(f"dataset '{card.name}' needs its images: --source FOLDER_OR_ARCHIVE")
         records = parse_captions(*_caption_file(source, captions, card.name))
+        records = [replace(r, captions=r.captions[:limit]) for r in records]
         schemes, facts = splits(records)
         names = [r.filename for r in records]
         images = read_images(source, names, options.image_size, options.allow_partial)
@@ -85,6 +88,7 @@ def _caption_file(source: Path, captions: Path | None, name: str) -> tuple[bytes
     with open_source(source) as files:
         found = [n for n in files.members if n.lower().endswith((".json", ".json.gz")) and not n.startswith(".")]
         named = [n for n in found if n.lower().startswith(("dataset", name))] or found
+        named = [n for n in named if n == f"dataset_{name}.json"] or named  # Karpathy's archive has three datasets
         if len(named) != 1:
             what = f"several JSON files ({', '.join(sorted(named)[:3])})" if named else "no JSON file"
             raise DataError(f"{files.where} holds {what}; name the captions with --captions FILE.json")

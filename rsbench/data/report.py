@@ -44,7 +44,8 @@ class Report:
         title: full name.
         folder: where its store is.
         fingerprint: see ``Dataset.fingerprint``.
-        image_size: side in pixels.
+        image_size: side in pixels, None where the dataset holds region features.
+        regions: number and width of the region features of an image, None where it has pixels.
         classes: number of scene classes.
         splits: scheme -> part -> counts.
         t2i_bound: scheme -> highest t2i R@1/5/10 of its test part, in percent.
@@ -57,7 +58,8 @@ class Report:
     title: str
     folder: Path
     fingerprint: str
-    image_size: int
+    image_size: int | None
+    regions: tuple[int, ...] | None
     classes: int
     splits: Mapping[str, Mapping[str, PartReport]]
     t2i_bound: Mapping[str, Mapping[str, float]]
@@ -84,7 +86,8 @@ def make_report(dataset: Dataset, card: DatasetCard, folder: Path, packed_now: b
         title=card.title,
         folder=folder,
         fingerprint=dataset.fingerprint,
-        image_size=dataset.images.shape[1],
+        image_size=dataset.image_size,
+        regions=None if dataset.regions is None else dataset.regions.shape[1:],
         classes=len(dataset.classes),
         splits={s: {p: count_part(dataset, ids) for p, ids in of.items()} for s, of in dataset.splits.items()},
         t2i_bound={s: t2i_bound(dataset, of["test"]) for s, of in dataset.splits.items() if len(of.get("test", ()))},
@@ -133,10 +136,11 @@ def _multiplicity(dataset: Dataset, image_ids: Ints) -> Counter[tuple[int, int]]
 
 def _notes(dataset: Dataset, card: DatasetCard) -> list[str]:
     """Facts about this very store."""
-    side = dataset.images.shape[1]
+    side = dataset.image_size
     notes = [f"images are squashed to {side} x {side} (bicubic) where the source has another size or shape"]
-    if card.generated:
+    if card.generated or side is None:
         notes = []
+    notes += dataset.info.get("notes", [])
     if "rrsitr_split" in dataset.info:
         notes.append(f"split rrsitr: {dataset.info['rrsitr_split']}")
     counts = (len(dataset.filenames), len(dataset.captions))

@@ -1,17 +1,17 @@
-"""The packed store: one folder with ``images.npy`` (memory-mapped) and ``dataset.json``."""
+"""The packed store: a folder with ``images.npy`` or ``regions.npy`` (memory-mapped) and ``dataset.json``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 
-from rsbench.data.dataset import Dataset
+from rsbench.data.dataset import Dataset, NoPixels, Regions
 from rsbench.data.parts import (
     Parts,
     Pixels,
@@ -22,6 +22,7 @@ from rsbench.data.parts import (
     drop_images,
     missing_message,
 )
+from rsbench.data.rows import finite_regions, square_images, write_rows
 from rsbench.errors import DataError
 from rsbench.files import write_atomic
 from rsbench.progress import Progress, silent
@@ -37,9 +38,10 @@ __all__ = [
     "write_store",
 ]
 
+T = TypeVar("T")
+
 SCHEMA = 1
-IMAGES, META = "images.npy", "dataset.json"
-_NPY_HEADER = 128  # bytes; numpy pads the header of a uint8 [N, S, S, 3] array to this for any N and S of use here
+IMAGES, REGIONS, META = "images.npy", "regions.npy", "dataset.json"
 
 
 def write_store(folder: Path, parts: Parts, *, allow_partial: bool = False, progress: Progress = silent) -> None:
@@ -55,14 +57,26 @@ def write_store(folder: Path, parts: Parts, *, allow_partial: bool = False, prog
         DataError: unreadable images without ``allow_partial``, or tables that do not fit together.
     """
     check_parts(parts)
+    if parts.regions is not None:
+        regions = _counted(finite_regions(parts.regions), parts, progress)
+        with (folder / REGIONS).open("wb") as file:
+            found, shape, dtype = write_rows(file, regions)
+        meta = _meta(parts, found, 0, {"regions": [*shape[1:], str(dtype)]})
+    else:
+        meta = _pack_images(folder, parts, allow_partial, progress)
+    write_atomic(folder / META, json.dumps(meta, ensure_ascii=False).encode())
+
+
+def _pack_images(folder: Path, parts: Parts, allow_partial: bool, progress: Progress) -> dict[str, Any]:
+    """Write the images; the manifest of those that could be read."""
     bad: dict[int, str] = {}
     with (folder / IMAGES).open("wb") as file:
-        images_hash, shape = _write_images(file, _readable(parts, bad, progress))
+        images_hash, shape, _ = write_rows(file, square_images(_readable(parts, bad, progress)))
     if bad and not allow_partial:
         raise DataError(missing_message([f"{parts.filenames[i]} ({r})" for i, r in bad.items()], len(parts.filenames)))
     if bad:
         parts = drop_images(parts, set(bad))
-    write_atomic(folder / META, json.dumps(_meta(parts, images_hash, shape), ensure_ascii=False).encode())
+    return _meta(parts, images_hash, shape[1], {"image_size": shape[1]})
 
 
 def read_store(folder: Path, name: str) -> Dataset:
@@ -80,11 +94,11 @@ def read_store(folder: Path, name: str) -> Dataset:
     if version != SCHEMA:
         raise DataError(f"packed dataset '{name}' has schema {version}, this version reads {SCHEMA}; {again}")
     try:
-        images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
-        dataset = _dataset(meta, images)
+        file = REGIONS if "regions" in meta else IMAGES
+        dataset = _dataset(meta, np.load(folder / file, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"packed dataset '{name}' is damaged ({type(error).__name__}: {error}); {again}") from error
-    wrong = _inconsistency(dataset, int(meta["image_size"]))
+    wrong = _inconsistency(dataset, meta)
     if wrong:
         raise DataError(f"packed dataset '{name}' is damaged ({wrong}); {again}")
     return dataset
@@ -106,37 +120,21 @@ def fingerprint(revision: int, tables: Mapping[str, Any], images_hash: str) -> s
 
 def _readable(parts: Parts, bad: dict[int, str], progress: Progress) -> Iterator[Pixels]:
     """Readable images in order; the others go into ``bad``."""
-    total, row = len(parts.filenames), -1
-    for row, image in enumerate(parts.images):
+    for row, image in enumerate(_counted(parts.images, parts, progress)):
         if isinstance(image, Unreadable):
             bad[row] = image.reason
         else:
             yield image
-        progress(f"packing {parts.name}", row + 1, total)
-    if row + 1 != total:
-        raise DataError(f"dataset '{parts.name}': {row + 1} images for {total} file names")
 
 
-def _write_images(file: IO[bytes], images: Iterable[Pixels]) -> tuple[str, tuple[int, ...]]:
-    """Append images behind a header written last: plain writes, since a memory map dies of SIGBUS on a full disk."""
-    digest, count, side = hashlib.sha256(), 0, None
-    file.write(bytes(_NPY_HEADER))
-    for image in images:
-        pixels = np.ascontiguousarray(image)
-        if pixels.dtype != np.uint8 or pixels.shape != (side or pixels.shape[0], side or pixels.shape[0], 3):
-            raise DataError(f"image {count} is {pixels.dtype} {list(pixels.shape)}, expected uint8 [S, S, 3]")
-        side = pixels.shape[0]
-        digest.update(pixels.data)
-        file.write(pixels.data)
-        count += 1
-    shape = (count, side or 0, side or 0, 3)
-    file.seek(0)
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    if file.tell() != _NPY_HEADER:
-        raise DataError(f"image table of shape {list(shape)} does not fit the packed format")
-    file.flush()
-    os.fsync(file.fileno())
-    return digest.hexdigest(), shape
+def _counted(rows: Iterable[T], parts: Parts, progress: Progress) -> Iterator[T]:
+    """The rows, reported one by one; one for each file name."""
+    total, done = len(parts.filenames), 0
+    for done, row in enumerate(rows, 1):
+        yield row
+        progress(f"packing {parts.name}", done, total)
+    if done != total:
+        raise DataError(f"dataset '{parts.name}': {done} images for {total} file names")
 
 
 def _tables(parts: Parts) -> dict[str, Any]:
@@ -150,26 +148,29 @@ def _tables(parts: Parts) -> dict[str, Any]:
     }
 
 
-def _meta(parts: Parts, images_hash: str, shape: tuple[int, ...]) -> dict[str, Any]:
+def _meta(parts: Parts, images_hash: str, size: int, form: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest; ``form`` (size of the pixels, or shape and type of the regions) is part of the fingerprint."""
     tables = _tables(parts)
     return {
         "schema": SCHEMA,
         "name": parts.name,
         "revision": parts.revision,
-        "image_size": shape[1],
+        "image_size": size,
         "images_hash": images_hash,
-        "fingerprint": fingerprint(parts.revision, {**tables, "image_size": shape[1]}, images_hash),
+        "fingerprint": fingerprint(parts.revision, {**tables, **form}, images_hash),
         "missing": list(parts.missing),
         "info": dict(parts.info),
+        **form,
         **tables,
     }
 
 
-def _dataset(meta: Mapping[str, Any], images: Pixels) -> Dataset:
+def _dataset(meta: Mapping[str, Any], rows: Pixels | Regions) -> Dataset:
+    pixels = "regions" not in meta
     return Dataset(
         name=meta["name"],
         fingerprint=meta["fingerprint"],
-        images=images,
+        images=cast(Pixels, rows if pixels else NoPixels(meta["name"])),
         images_hash=meta["images_hash"],
         filenames=tuple(meta["filenames"]),
         captions=tuple(meta["captions"]),
@@ -179,18 +180,31 @@ def _dataset(meta: Mapping[str, Any], images: Pixels) -> Dataset:
         splits={s: {p: np.asarray(i, dtype=np.int64) for p, i in of.items()} for s, of in meta["splits"].items()},
         missing=tuple(meta["missing"]),
         info=meta["info"],
+        regions=None if pixels else cast(Regions, rows),
     )
 
 
-def _inconsistency(dataset: Dataset, size: int) -> str | None:
+def _inconsistency(dataset: Dataset, meta: Mapping[str, Any]) -> str | None:
     """What does not fit together in a store, or None."""
     n = len(dataset.filenames)
-    if dataset.images.dtype != np.uint8 or dataset.images.shape != (n, size, size, 3):
-        shape = list(dataset.images.shape)
-        return f"{IMAGES} is {dataset.images.dtype} {shape}, expected uint8 [{n}, {size}, {size}, 3]"
+    if wrong := _wrong_rows(dataset, n, meta):
+        return wrong
     if len(dataset.caption_image) != len(dataset.captions) or len(dataset.image_class) != n:
         return "tables of different lengths"
     ids = [dataset.caption_image, *(i for of in dataset.splits.values() for i in of.values())]
     if any(len(i) and (i.min() < 0 or i.max() >= n) for i in ids):
         return f"a table points outside the {n} images"
     return None
+
+
+def _wrong_rows(dataset: Dataset, n: int, meta: Mapping[str, Any]) -> str | None:
+    """How the array differs from what the manifest says, or None."""
+    rows: npt.NDArray[Any]
+    if dataset.regions is not None:
+        file, rows, (*shape, kind) = REGIONS, dataset.regions, meta["regions"]
+    else:
+        size = int(meta["image_size"])
+        file, rows, shape, kind = IMAGES, dataset.images, [size, size, 3], "uint8"
+    if rows.dtype == kind and list(rows.shape) == [n, *shape]:
+        return None
+    return f"{file} is {rows.dtype} {list(rows.shape)}, expected {kind} {[n, *shape]}"

@@ -1,76 +1,23 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json
-import threading
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from fake_raw import karpathy
+from fake_server import Server
 
-from rsbench.data.card import Asset
-from rsbench.data.download import OFFLINE, download
+from rsbench.data.card import Asset, DatasetCard
+from rsbench.data.download import HUB_OFFLINE, OFFLINE, download
 from rsbench.data.lifecycle import open_dataset, prepare
 from rsbench.data.sets import sydney
 from rsbench.errors import DownloadError
-
-
-class Server(ThreadingHTTPServer):
-    """Serves ``files``; answers ``break_after`` bytes of a body and hangs up, once per entry."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.break_after: list[int] = []
-        self.ranges: list[str | None] = []
-        self.ignore_range = False
-
-    def asset(self, name: str, content: bytes | None = None, **facts: object) -> Asset:
-        if content is not None:
-            self.files[name] = content
-        return Asset(f"http://127.0.0.1:{self.server_port}/{name}", name, **facts)
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.server.ranges.append(asked)
-        body = self.server.files.get(self.path[1:])
-        if body is None:
-            return self.send_error(404)
-        start = int(asked[6:-1]) if asked and not self.server.ignore_range else 0
-        if start and start >= len(body):
-            return self.send_error(416)
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        stop = self.server.break_after.pop(0) if self.server.break_after else len(body)
-        self.wfile.write(body[start : start + stop])
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A local server without a file."""
-    for name in (OFFLINE, "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
+from rsbench.registry import DATASETS
 
 ZIP = b"PK\x03\x04" + bytes(range(256)) * 4_000
 
@@ -182,3 +129,94 @@ def test_a_download_with_its_captions_inside(server: Server, raw, root: Path, mo
         sydney, "CARD", replace(sydney.CARD, assets=(server.asset("s.zip", out.getvalue()),), image_size=8)
     )
     assert prepare("sydney", root).splits["official"]["train"].images == 15
+
+
+def hub_asset(server: Server, content: bytes | None, name: str = "a.zip") -> Asset:
+    asset = Asset.hub_file("owner/set", name)
+    if content is not None:
+        server.files[f"datasets/owner/set/resolve/main/{name}"] = content
+    return asset
+
+
+def test_a_hub_file_is_fetched_checked_and_kept(server: Server, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    asset = hub_asset(server, ZIP)
+    path = download(asset, tmp_path / "d", "or", lambda *report: seen.append(report))
+    assert path == tmp_path / "d" / "a.zip" and path.read_bytes() == ZIP
+    assert seen[-1] == ("downloading a.zip", len(ZIP), len(ZIP))
+    asked = len(server.asked)
+    assert download(asset, tmp_path / "d", "or") == path and len(server.asked) == asked
+
+
+def test_hub_faults_are_told(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DownloadError, match=r"resolve/main/a.zip: cannot be fetched .*; try again, or walk"):
+        download(hub_asset(server, None), tmp_path, "walk")
+    with pytest.raises(DownloadError, match=r"web page instead of a.zip.*; walk"):
+        download(hub_asset(server, b"<html>sign in</html>"), tmp_path, "walk")
+    server.errors["GatedRepo"] = 403
+    with pytest.raises(
+        DownloadError, match=r"wants a login; accept its terms at https://huggingface.co/datasets/owner/"
+    ):
+        download(hub_asset(server, ZIP), tmp_path, "walk")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client tries five times more
+    with pytest.raises(DownloadError, match="the hub does not answer; try again, or walk"):
+        download(hub_asset(server, ZIP), tmp_path, "walk")
+    assert not [p for p in tmp_path.iterdir() if not p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("flag", [OFFLINE, HUB_OFFLINE])
+@pytest.mark.parametrize("hub", [False, True])
+def test_both_flags_forbid_both_ways(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str, hub: bool
+) -> None:
+    monkeypatch.setenv(flag, "1")
+    asset = hub_asset(server, ZIP) if hub else server.asset("a.zip", ZIP)
+    with pytest.raises(DownloadError, match=f"{flag} forbids the network; unset it and try again, or walk"):
+        download(asset, tmp_path, "walk")
+    assert not server.asked
+
+
+def _stand_in(raw, card: DatasetCard, name: str, first: bool) -> bytes:
+    """What a file of a card could hold: captions, or an archive with captions where the card has no file for them."""
+    captions = json.dumps(karpathy()).encode()
+    if name.endswith(".json"):
+        return captions
+    pictures = dict(raw.files)
+    raw.files = pictures if first else {"empty.txt": b"."}
+    if name == "caption_datasets.zip" or not any(n.filename.startswith(("dataset", "caption")) for n in card.assets):
+        raw.files = {**raw.files, f"dataset_{card.name}.json": captions}
+    content = (raw.tar("made.tar.gz") if name.endswith("gz") else raw.zip("made.zip")).read_bytes()
+    raw.files = pictures
+    return content
+
+
+DOWNLOADED = [n for n in DATASETS.names() if n not in ("rs5m",) and DATASETS.load(n).assets]
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_every_download_of_a_card_from_a_local_server(
+    server: Server, raw, root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    module, _, attribute = DATASETS.entry(name).target.partition(":")
+    card: DatasetCard = DATASETS.load(name)
+    local = []
+    for i, asset in enumerate(card.assets):
+        assert asset.url.startswith(("https://", "http://images.cocodataset.org/")) and asset.url.endswith(
+            asset.filename
+        )
+        content = _stand_in(raw, card, asset.filename, first=i == 0)
+        if asset.hub:
+            server.files[asset.url.removeprefix("https://huggingface.co/")] = content
+            local.append(asset)
+        else:
+            local.append(server.asset(asset.filename, content))
+    monkeypatch.setattr(importlib.import_module(module), attribute, replace(card, assets=tuple(local), image_size=8))
+    prepare(name, root)
+    assert len(open_dataset(name, root).filenames) == 20
+    monkeypatch.setenv(OFFLINE, "1")
+    assert prepare(name, root, overwrite=True).packed_now
+
+
+def test_the_downloads_are_those_we_know() -> None:
+    assert DOWNLOADED == ["rsicd", "rsitmd", "nwpu", "sydney", "flickr30k", "coco"]

@@ -22,7 +22,7 @@ CARD = DatasetCard(
     backbone="clip-vit-b32",
     tuning="full",
     official_rates={"rrsitr": (0.2, 0.4, 0.6, 0.8)},
-    assets=(Asset("https://huggingface.co/datasets/lcrucial1f/MPS-CLIP_Data/resolve/main/rsitmd.zip", "rsitmd.zip"),),
+    assets=(Asset.hub_file("lcrucial1f/MPS-CLIP_Data", "rsitmd.zip"),),
     counts=(4_743, 23_715),
     paper="Yuan et al., Exploring a fine-grained multiscale method for cross-modal remote sensing image retrieval, "
     "TGRS 2021",

@@ -18,12 +18,7 @@ CARD = DatasetCard(
     splits=("official",),
     backbone="clip-vit-b32",
     tuning="full",
-    assets=(
-        Asset(
-            "https://huggingface.co/datasets/isaaccorley/Sydney-Captions/resolve/main/Sydney_captions.zip",
-            "Sydney_captions.zip",
-        ),
-    ),
+    assets=(Asset.hub_file("isaaccorley/Sydney-Captions", "Sydney_captions.zip"),),
     counts=(613, 3_065),
     licence="apache-2.0, says the page of the copy at isaaccorley/Sydney-Captions",
     paper="Qu et al., Deep semantic understanding of high resolution remote sensing image, CITS 2016",
