@@ -79,11 +79,16 @@ class Inputs:
 
     def images(self, ids: Tensor, device: torch.device) -> dict[str, Tensor]:
         """Rows of some images on a device."""
-        return {k: v.index_select(0, ids).to(device, non_blocking=True) for k, v in self.image.items()}
+        return _rows(self.image, ids, device)
 
     def texts(self, ids: Tensor, device: torch.device) -> dict[str, Tensor]:
         """Rows of some distinct texts on a device."""
-        return {k: v.index_select(0, ids).to(device, non_blocking=True) for k, v in self.text.items()}
+        return _rows(self.text, ids, device)
+
+
+def _rows(fields: Fields, ids: Tensor, device: torch.device) -> dict[str, Tensor]:
+    """Gathered where the tensors lie: in memory, on disk, or on the device already."""
+    return {k: v.index_select(0, ids.to(v.device)).to(device, non_blocking=True) for k, v in fields.items()}
 
 
 class Backbone(nn.Module, ABC):
@@ -169,6 +174,10 @@ class Backbone(nn.Module, ABC):
         Each maps ``[B, L, W]`` to the same shape. Needs the capability ``blocks``.
         """
         raise TypeError(f"backbone '{self.card.name}' has no transformer blocks to reach")
+
+    def embeddings(self, modality: str) -> Sequence[nn.Parameter]:
+        """Parameters of a tower before its first block. Needs the capability ``blocks``."""
+        raise TypeError(f"backbone '{self.card.name}' does not tell its embeddings")
 
     def text_kind(self, x: Fields) -> Tensor:
         """Kinds ``[B, L]`` of the tokens inside the text tower's blocks. Needs the capability ``blocks``."""

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from rsbench.backbones.base import CONTENT, PAD, SPECIAL, Backbone, Features, Fields, Inputs
-from rsbench.backbones.cards.openclip import CLIP_VIT_B32, OPENCLIP
-from rsbench.backbones.openclip_weights import Source, load_into, preprocessing, quiet, source_of, tokenise
+from rsbench.backbones.card import BackboneCard
+from rsbench.backbones.cards.openclip import OPENCLIP
+from rsbench.backbones.openclip_weights import find_source, load_into, preprocessing, quiet, tokenise
 from rsbench.backbones.pixels import as_tensor, prepare
+from rsbench.backbones.resnet_tokens import attend, resnet_states, resnet_tokens
 from rsbench.backbones.seeded import seeded_init
 from rsbench.backbones.torchvision_ops import declare_missing_operators
 from rsbench.data.dataset import Dataset
@@ -24,16 +26,18 @@ class OpenClip(Backbone):
     """Both towers of a model of open_clip, in its joint space.
 
     Tokens, hidden states and blocks are given where the image tower is open_clip's own transformer with a class token
-    and a projection, and the text tower is CLIP's causal one; other models give pooled vectors only. ``hidden`` is
-    the output of each tower's last block; its last norm and projection make ``tokens`` of it. The model's own logit
-    scale and bias are taken off: temperature belongs to the method.
+    and a projection, and the text tower is CLIP's causal one; ``hidden`` is then the output of each tower's last
+    block, and its last norm and projection make ``tokens`` of it. CLIP's ResNet has no blocks; its hidden states are
+    what the attention pool reads (see ``resnet_tokens``). Other models give pooled vectors only. The model's own
+    logit scale and bias are taken off: temperature belongs to the method.
 
     Args:
-        tuning: ``full``.
+        tuning: ``full``, or ``lora`` (``clip_tuning`` adds the updates).
         weights: ``hub``, ``random``, or a local file.
         seed: of random weights.
         model: open_clip's name, activation included (``ViT-B-32-quickgelu`` for weights of OpenAI's kind).
-        tag: open_clip's pretrained tag for ``hub``.
+        tag: open_clip's pretrained tag for ``hub``; not read where the card has a hub file of its own.
+        card: of this model or checkpoint.
 
     Raises:
         UnknownNameError: no such model, or no such tag.
@@ -41,12 +45,13 @@ class OpenClip(Backbone):
         WeightsError: weights missing, damaged or of another shape.
     """
 
-    card = OPENCLIP
-
-    def __init__(self, tuning: str, weights: str, seed: int, *, model: str, tag: str) -> None:
+    def __init__(
+        self, tuning: str, weights: str, seed: int, *, model: str, tag: str, card: BackboneCard = OPENCLIP
+    ) -> None:
         super().__init__()
+        self.card = card  # type: ignore[misc]  # one class serves every checkpoint
         self.tuning, self.weights, self.model = tuning, weights, model
-        self.source: Source = source_of(model, tag, weights)
+        self.source = find_source(card, model, tag, weights)
         with seeded_init(seed):
             self.clip = _architecture(model)
         if self.source.file is not None:
@@ -58,8 +63,9 @@ class OpenClip(Backbone):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Those of the card where the towers have tokens, else none."""
-        return self.card.capabilities[self.tuning] if self._gives_tokens else frozenset()
+        """Those of the card that the towers of this model have."""
+        given = {"tokens", "hidden"} | ({"blocks"} if self._is_vit else set()) if self._gives_tokens else set()
+        return self.card.capabilities[self.tuning] & given
 
     def inputs(self, dataset: Dataset, cache: Path, tokens: bool = False, progress: Progress = silent) -> Inputs:
         """Pixels of the store, and token ids of every distinct text."""
@@ -68,7 +74,7 @@ class OpenClip(Backbone):
         return Inputs({"pixels": as_tensor(dataset.images)}, {"ids": ids})
 
     def encode_image(self, x: Fields) -> Features:
-        """Features of uint8 ``pixels [B, H, W, 3]``; the class token comes first and is special."""
+        """Features of uint8 ``pixels [B, H, W, 3]``; the class token (ResNet: pooled) comes first and is special."""
         if not self._gives_tokens:
             return Features(self.clip.encode_image(self._pixels(x)))
         return self.project_image(*self.image_states(x))
@@ -80,11 +86,9 @@ class OpenClip(Backbone):
         return self.project_text(*self.text_states(x))
 
     def image_states(self, x: Fields) -> tuple[Tensor, Tensor]:
-        """Output of the last block of the image tower, the class token first."""
-        found = self.clip.visual.forward_intermediates(
-            self._pixels(x), indices=1, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True
-        )
-        hidden = torch.cat([found["image_intermediates_prefix"][-1], found["image_intermediates"][-1]], dim=1)
+        """Output of the last block of the image tower, the class token (ResNet: the mean) first."""
+        pixels = self._pixels(x)
+        hidden = self._vit_states(pixels) if self._is_vit else resnet_states(self.clip.visual, pixels)
         kind = torch.full(hidden.shape[:2], CONTENT, dtype=torch.int8, device=hidden.device)
         kind[:, 0] = SPECIAL
         return hidden, kind
@@ -95,8 +99,13 @@ class OpenClip(Backbone):
         return found["text_intermediates"][-1], self.text_kind(x)
 
     def project_image(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
-        """Last norm and projection; pooled = the class token."""
+        """Last norm and projection, pooled = the class token; of a ResNet the attention pool."""
         visual = self.clip.visual
+        if not self._is_vit:
+            pooled, values = attend(visual.attnpool, hidden)
+            if not tokens:
+                return Features(pooled)
+            return Features(pooled, resnet_tokens(visual.attnpool, pooled, values), kind, hidden)
         if not tokens:
             return Features(visual.ln_post(hidden[:, 0]) @ visual.proj)
         normed = visual.ln_post(hidden)
@@ -113,54 +122,70 @@ class OpenClip(Backbone):
         return Features(normed[rows, end] @ matrix, normed @ matrix, kind, hidden)
 
     def width(self, modality: str) -> int:
-        """Channels of the transformer."""
-        return int((self.clip.visual.proj if modality == "image" else self.clip.text_projection).shape[0])
+        """Channels of the transformer, or of a ResNet's last map."""
+        if modality == "text":
+            return int(self.clip.text_projection.shape[0])
+        visual = self.clip.visual
+        return int(visual.proj.shape[0] if self._is_vit else visual.attnpool.c_proj.in_features)
 
     def blocks(self, modality: str) -> Sequence[nn.Module]:
         """Residual attention blocks; hooks on them see every encoded batch."""
+        if "blocks" not in self.capabilities:
+            return super().blocks(modality)
         tower = self.clip.visual if modality == "image" else self.clip
         found: Sequence[nn.Module] = tower.transformer.resblocks
         return found
+
+    def embeddings(self, modality: str) -> Sequence[nn.Parameter]:
+        """Patch or word embedding, positions, and of the image tower the class token and the norm after them."""
+        if "blocks" not in self.capabilities:
+            return super().embeddings(modality)
+        if modality == "text":
+            return [self.clip.token_embedding.weight, self.clip.positional_embedding]
+        visual = self.clip.visual
+        parts = (visual.conv1, visual.ln_pre)
+        return [visual.class_embedding, visual.positional_embedding, *(p for m in parts for p in m.parameters())]
 
     def text_kind(self, x: Fields) -> Tensor:
         """Kinds of token ids."""
         return token_kinds(x["ids"])
 
     def pretrained(self) -> Sequence[nn.Module]:
-        """The whole model, unless its weights are random."""
-        return () if self.weights == "random" else (self.clip,)
+        """The whole model, unless its weights are random, or frozen under low-rank updates."""
+        return () if self.weights == "random" or self.tuning == "lora" else (self.clip,)
 
     def facts(self) -> dict[str, Any]:
-        """Model, origin and hash of the weights, activation."""
+        """Model, activation, origin and hash of the weights, and the card's warning of them."""
         quick = any(type(m).__name__ == "QuickGELU" for m in self.clip.modules())
-        return {"model": self.model, "activation": "quick_gelu" if quick else "gelu", **self.source.facts()}
+        found = {"model": self.model, "activation": "quick_gelu" if quick else "gelu", **self.source.facts()}
+        warning = self.card.warning_with(self.weights)
+        return found | ({"warning": warning} if warning else {})
 
     def _pixels(self, x: Fields) -> Tensor:
         return prepare(x["pixels"], self.look.size, self.look.mean, self.look.std, self.look.mode)
 
+    def _vit_states(self, pixels: Tensor) -> Tensor:
+        found = self.clip.visual.forward_intermediates(
+            pixels, indices=1, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True
+        )
+        return torch.cat([found["image_intermediates_prefix"][-1], found["image_intermediates"][-1]], dim=1)
+
+    @property
+    def _is_vit(self) -> bool:
+        visual = self.clip.visual
+        class_token = getattr(visual, "pool_type", "") == "tok" and visual.attn_pool is None
+        return class_token and isinstance(visual.proj, Tensor)
+
     @property
     def _gives_tokens(self) -> bool:
-        visual = self.clip.visual
         flat_text = isinstance(getattr(self.clip, "text_projection", None), Tensor)
         causal = getattr(self.clip, "text_pool_type", "") == "argmax"
-        class_token = getattr(visual, "pool_type", "") == "tok" and visual.attn_pool is None
-        return flat_text and causal and class_token and isinstance(visual.proj, Tensor)
+        return flat_text and causal and (self._is_vit or hasattr(self.clip.visual, "attnpool"))
 
     def _joint_dim(self) -> int:
-        if self._gives_tokens:
-            return int(self.clip.visual.proj.shape[1])
         import open_clip
 
         return int(open_clip.get_model_config(self.model)["embed_dim"])
-
-
-class ClipVitB32(OpenClip):
-    """CLIP ViT-B/32 of OpenAI with its QuickGELU, or another checkpoint of this architecture."""
-
-    card = CLIP_VIT_B32
-
-    def __init__(self, tuning: str, weights: str, seed: int) -> None:
-        super().__init__(tuning, weights, seed, model="ViT-B-32-quickgelu", tag="openai")
 
 
 def token_kinds(ids: Tensor) -> Tensor:
@@ -171,8 +196,8 @@ def token_kinds(ids: Tensor) -> Tensor:
     return kind.masked_fill(place > end, PAD).masked_fill((place == end) | (place == 0), SPECIAL)
 
 
-def _architecture(model: str) -> Any:
-    """The untrained model in fp32.
+def check_model(model: str) -> None:
+    """Look a model up.
 
     Raises:
         UnknownNameError: open_clip has no such model.
@@ -182,6 +207,13 @@ def _architecture(model: str) -> Any:
 
     if model not in open_clip.list_models():
         raise UnknownNameError("open_clip model", model, open_clip.list_models(), "set it with --set backbone.model=")
+
+
+def _architecture(model: str) -> Any:
+    """The untrained model in fp32."""
+    check_model(model)
+    import open_clip
+
     with quiet():
         built: nn.Module = open_clip.create_model(model, pretrained_text=False)
     return built

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,16 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from rsbench.backbones import hub
 from rsbench.backbones.cache import file_hash
+from rsbench.backbones.card import BackboneCard, HubFile
+from rsbench.backbones.checkpoints import load_strictly, read_state
 from rsbench.backbones.pixels import Triple
 from rsbench.backbones.torchvision_ops import declare_missing_operators
 from rsbench.errors import UnknownNameError, UsageError, WeightsError
 from rsbench.progress import Progress
 
-_WAYS_OUT = "give a local file with --weights FILE, or use --backbone lite, whose weights need no download"
+_WAYS_OUT = f"give a local file with --weights FILE, or {hub.LITE}"
 _HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+_ABOUT = ("input_resolution", "context_length", "vocab_size")
+"""Facts that OpenAI's state dicts hold beside the weights."""
 _BLOCK = 4096
 
 
@@ -31,7 +33,7 @@ class Source:
     """Origin of weights.
 
     Attributes:
-        origin: ``random``, ``open_clip:MODEL/TAG``, or a file name.
+        origin: ``random``, ``hub:REPOSITORY/FILE``, ``open_clip:MODEL/TAG``, or a file name.
         file: a local file, None for random weights.
         config: open_clip's record of a tag (mean, std, activation).
     """
@@ -55,8 +57,8 @@ class Look:
     mode: str
 
 
-def source_of(model: str, tag: str, weights: str) -> Source:
-    """Find the weights' file, downloading it for ``hub`` where it is not on disk.
+def find_source(card: BackboneCard, model: str, tag: str, weights: str) -> Source:
+    """Find the file of a card's hub file, else of a tag of open_clip; downloaded for ``hub`` where it is not on disk.
 
     Raises:
         UnknownNameError: the model has no such tag.
@@ -67,8 +69,11 @@ def source_of(model: str, tag: str, weights: str) -> Source:
         return Source("random")
     if weights != "hub":
         return Source(Path(weights).name, Path(weights))
+    if card.hub:
+        found = hub.fetch(card.hub[0], card.name)
+        return Source(f"hub:{card.hub[0].repository}/{found.name}", found)
     config = _tag_config(model, tag)
-    return Source(f"open_clip:{model}/{tag}", _download(config, f"{model}/{tag}"), config)
+    return Source(f"open_clip:{model}/{tag}", _tag_file(config, f"{model}/{tag}"), config)
 
 
 @contextmanager
@@ -84,28 +89,18 @@ def quiet() -> Iterator[None]:
         root.handlers[:] = handlers
 
 
-def load_into(model: nn.Module, file: Path) -> None:
-    """Load a checkpoint strictly; nothing is unpickled.
+def load_into(model: Any, file: Path) -> None:
+    """Load a checkpoint strictly; nothing is unpickled, and no position embedding is stretched to another grid.
 
     Raises:
         WeightsError: no file, no checkpoint (an error page, a cut download), or keys and shapes that do not fit.
     """
-    import open_clip
-
-    _check_file(file)
-    try:
-        keys = open_clip.load_checkpoint(model, str(file), strict=False, weights_only=True)
-    except RuntimeError as error:
-        _explain(file, error)
-    except Exception as error:
-        raise WeightsError(f"{file.name} is no checkpoint that can be read without unpickling; {_WAYS_OUT}") from error
-    missing, extra = list(keys.missing_keys), list(keys.unexpected_keys)
-    if missing or extra:
-        shown = ", ".join((missing or extra)[:3])
-        raise WeightsError(
-            f"{file.name} does not fit the model: {len(missing)} keys missing, {len(extra)} unknown, such as {shown}; "
-            f"choose the model with --set backbone.model=NAME, or another --weights FILE"
-        )
+    state = {k: v for k, v in read_state(file).items() if k not in _ABOUT}
+    hint = (
+        f"{_architecture_of(state)}; choose a backbone of that architecture (`rsbench list backbones`, or --backbone "
+        "openclip --set backbone.model=NAME), or another --weights FILE"
+    )
+    load_strictly(model, _in_own_names(model, state), file.name, hint)
 
 
 def preprocessing(model: Any, source: Source) -> Look:
@@ -155,71 +150,43 @@ def _tag_config(model: str, tag: str) -> Mapping[str, Any]:
     return config
 
 
-def _download(config: Mapping[str, Any], name: str) -> Path:
+def _tag_file(config: Mapping[str, Any], name: str) -> Path:
     from open_clip import pretrained
 
-    on_disk = _in_hub_cache(config)
-    if on_disk is not None:
-        return on_disk
-    if not reachable(config):
-        raise WeightsError(f"weights of {name} are not on disk and there is no network; {_WAYS_OUT}")
+    repository, _, own_name = str(config.get("hf_hub", "")).rpartition("/")
+    if repository:
+        return hub.fetch(HubFile(repository, (own_name,) if own_name else _HUB_NAMES), name)
     try:
-        return Path(pretrained.download_pretrained(dict(config)))
+        if hub.reachable(str(config.get("url", ""))):
+            return Path(pretrained.download_pretrained(dict(config)))
     except Exception as error:
         raise WeightsError(f"weights of {name} are not on disk and their download failed; {_WAYS_OUT}") from error
+    raise WeightsError(f"weights of {name} are not on disk and there is no network; {_WAYS_OUT}")
 
 
-def _in_hub_cache(config: Mapping[str, Any]) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
+def _in_own_names(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Layouts of others in the names of open_clip, as its own ``load_checkpoint`` does."""
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
 
-    repository, _, own_name = str(config.get("hf_hub", "")).rpartition("/")
-    if not repository:
-        return None
-    for name in (own_name,) if own_name else _HUB_NAMES:
-        found = try_to_load_from_cache(repository, name)
-        if isinstance(found, str):
-            return Path(found)
-    return None
-
-
-def reachable(config: Mapping[str, Any]) -> bool:
-    """Whether a download can be tried; the libraries' own retries would keep an offline user waiting for a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    if urllib.request.getproxies():
-        return True
-    address = urllib.parse.urlsplit(constants.ENDPOINT if config.get("hf_hub") else str(config.get("url", "")))
-    try:
-        with socket.create_connection((address.hostname or "", address.port or 443), timeout=5):
-            return True
-    except OSError:
-        return False
+    state = convert_state_dict(model, state)
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    for name, own in (("logit_scale", model.logit_scale), ("logit_bias", model.logit_bias)):
+        if own is not None and name in state and state[name].numel() == 1:
+            state[name] = state[name].reshape(own.shape)
+    return state
 
 
-def _check_file(file: Path) -> None:
-    if not file.is_file():
-        raise WeightsError(f"weights file {file} does not exist; {_WAYS_OUT}")
-    with file.open("rb") as opened:
-        head = opened.read(64).lstrip().lower()
-    if not head:
-        raise WeightsError(f"weights file {file.name} is empty; {_WAYS_OUT}")
-    if head.startswith((b"<!doctype", b"<html", b"version https://git-lfs")):
-        raise WeightsError(f"{file.name} is a web page or a pointer, not a checkpoint; download it again")
+def _architecture_of(state: Mapping[str, Tensor]) -> str:
+    """What a file's names and shapes say of its image tower."""
+    first = state.get("visual.conv1.weight")
+    if first is None:
+        return "the file has no image tower in the names of open_clip"
+    if "visual.layer1.0.conv1.weight" in state:
+        return "the file holds a ResNet"
+    return f"the file holds a ViT of width {first.shape[0]} with patches of {first.shape[-1]} pixels"
 
 
-def _explain(file: Path, error: RuntimeError) -> None:
-    text = str(error)
-    if "TorchScript" in text:
-        message = "is a TorchScript archive; save its state dict as safetensors, or use --weights hub"
-    elif "size mismatch" in text:
-        message = f"has tensors of other shapes ({_first_line(error, 1)}); choose the model with --set backbone.model="
-    else:
-        message = f"is cut off or damaged ({_first_line(error)}); download it again"
-    raise WeightsError(f"weights file {file.name} {message}") from error
-
-
-def _first_line(error: Exception, line: int = 0) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[min(line, len(lines) - 1)].strip()[:120]
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].strip()[:120]

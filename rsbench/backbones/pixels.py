@@ -14,13 +14,16 @@ Triple = tuple[float, float, float]
 
 HALF: tuple[Triple, Triple] = ((127 / 255,) * 3, (128 / 255,) * 3)
 """Mean and std of the EfficientNet-Lite family: (pixel - 127) / 128."""
+IMAGENET: tuple[Triple, Triple] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP: tuple[Triple, Triple] = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""Mean and std of the pixels that timm's ImageNet models, and OpenAI's CLIP, were trained on."""
 
 
 def as_tensor(images: npt.NDArray[np.uint8]) -> Tensor:
     """uint8 ``[N, H, W, 3]`` over the same memory; a memory map stays one and is not to be written to."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch warns of read-only memory
-        return torch.from_numpy(images)
+        return torch.from_numpy(np.asarray(images))  # tells a dataset without pixels by its own message
 
 
 def prepare(pixels: Tensor, size: int, mean: Triple, std: Triple, mode: str = "bicubic") -> Tensor:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rsbench.backbones.card import PATH, BackboneCard
+from rsbench.backbones.card import FOLDER, PATH, BackboneCard
 from rsbench.casting import cast_like
-from rsbench.errors import UnknownNameError, WeightsError
+from rsbench.errors import UnknownNameError, UsageError, WeightsError
 from rsbench.registry import BACKBONES
 
 
@@ -34,15 +34,31 @@ def resolve_backbone(
     return card, tuning, weights, _resolve_params(card, params or {})
 
 
+_PLACES = {PATH: "the path of a local file", FOLDER: "the path of a local folder"}
+
+
+def warning_of(name: str, weights: str) -> str:
+    """What a user must know of a backbone's weights, empty where there is nothing.
+
+    Raises:
+        UnknownNameError: no such backbone.
+        DependencyError: an extra is not installed.
+    """
+    card: BackboneCard = BACKBONES.load(name)
+    return card.warning_with(weights or card.weights[0])
+
+
 def _check_weights(card: BackboneCard, weights: str) -> None:
-    if weights in card.weights and weights != PATH:
+    if weights in card.weights and weights not in _PLACES:
         return
-    kinds = [f"'{w}'" if w != PATH else "the path of a local file" for w in card.weights]
-    allowed = f"backbone '{card.name}' takes --weights {' or '.join(kinds)}"
-    if PATH not in card.weights:
+    allowed = f"backbone '{card.name}' takes --weights {' or '.join(_PLACES.get(w, repr(w)) for w in card.weights)}"
+    places = [w for w in card.weights if w in _PLACES]
+    if not places:
         raise WeightsError(f"unknown weights '{weights}': {allowed}")
-    if not Path(weights).is_file():
-        raise WeightsError(f"weights '{weights}' are no kind and no file: {allowed}")
+    path = Path(weights)
+    if not ((PATH in places and path.is_file()) or (FOLDER in places and path.is_dir())):
+        wanted = "file" if PATH in places else "folder"
+        raise WeightsError(f"weights '{weights}' are no kind and no {wanted}: {allowed}")
 
 
 def _resolve_params(card: BackboneCard, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,3 +68,25 @@ def _resolve_params(card: BackboneCard, given: Mapping[str, Any]) -> dict[str, A
             raise UnknownNameError(f"parameter of backbone '{card.name}'", name, found)
         found[name] = cast_like(f"backbone.{name}", value, found[name])
     return found
+
+
+def refuse_idle(
+    card: BackboneCard, tuning: str, params: Mapping[str, Any], only: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Refuse a param that is set and that the tuning does not read.
+
+    Args:
+        card: of the backbone.
+        tuning: the chosen one.
+        params: resolved ones.
+        only: tuning -> params that it alone reads.
+
+    Raises:
+        UsageError: naming the param and its tuning.
+    """
+    for other, names in only.items():
+        idle = [n for n in names if n in params and params[n] != card.params[n]] if other != tuning else []
+        if idle:
+            raise UsageError(
+                f"backbone.{idle[0]} works with tuning '{other}' of {card.name}, not with '{tuning}'; leave it out"
+            )

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rsbench.backbones.base import CONTENT, PAD, Backbone, Features, Fields, Inputs
+from rsbench.backbones.base import PAD, Backbone, Features, Fields, Inputs
 from rsbench.backbones.cards.own import TINY
 from rsbench.backbones.pixels import HALF, as_tensor, prepare
 from rsbench.backbones.seeded import seeded_init
-from rsbench.backbones.words import word_hash, words_of
+from rsbench.backbones.vocabulary import FIRST, PADDING, id_kinds, learn, no_words, training_words, word_ids
 from rsbench.data.dataset import Dataset
 from rsbench.progress import Progress, silent
-
-_PADDING, _UNKNOWN = 0, 1
 
 
 class Tiny(Backbone):
@@ -46,25 +41,24 @@ class Tiny(Backbone):
     ) -> None:
         super().__init__()
         self.tuning, self.weights, self.dim, self.size, self.words = tuning, weights, dim, size, words
-        self.register_buffer("vocabulary", torch.full((vocabulary,), -1, dtype=torch.int64))
+        self.register_buffer("vocabulary", no_words(vocabulary))
         with seeded_init(seed):
             self.image_tower = nn.Sequential(_stage(3, width), _stage(width, 2 * width), _stage(2 * width, 2 * width))
-            self.embedding = nn.Embedding(vocabulary + 2, 2 * width, padding_idx=_PADDING)
+            self.embedding = nn.Embedding(vocabulary + FIRST, 2 * width, padding_idx=PADDING)
             self.text_tower = nn.GRU(2 * width, 2 * width, batch_first=True)
             self.image_head, self.text_head = nn.Linear(2 * width, dim), nn.Linear(2 * width, dim)
 
     def fit(self, dataset: Dataset, split: str, cache: Path, progress: Progress = silent) -> None:
         """Learn the vocabulary from the captions of the training images."""
         del cache, progress
-        own = np.flatnonzero(np.isin(dataset.caption_image, dataset.part(split, "train")))
-        counts = Counter(word for i in own for word in words_of(dataset.captions[i]))
-        ranked = sorted(counts, key=lambda w: (-counts[w], w))[: len(self.vocabulary)]
-        self.vocabulary.fill_(-1)[: len(ranked)] = torch.tensor([word_hash(w) for w in ranked], dtype=torch.int64)
+        learn(self.vocabulary, training_words(dataset, split))
 
     def inputs(self, dataset: Dataset, cache: Path, tokens: bool = False, progress: Progress = silent) -> Inputs:
         """Pixels of the store, and word ids of every distinct text."""
         del cache, tokens, progress
-        return Inputs({"pixels": as_tensor(dataset.images)}, {"ids": self._ids(dataset.texts)})
+        return Inputs(
+            {"pixels": as_tensor(dataset.images)}, {"ids": word_ids(self.vocabulary, dataset.texts, self.words)}
+        )
 
     def encode_image(self, x: Fields) -> Features:
         """Features of uint8 ``pixels [B, H, W, 3]``; ``(size / 8)`` squared tokens."""
@@ -82,7 +76,7 @@ class Tiny(Backbone):
     def text_states(self, x: Fields) -> tuple[Tensor, Tensor]:
         """States of the words."""
         hidden, _ = self.text_tower(self.embedding(x["ids"]))
-        return hidden, torch.where(x["ids"] != _PADDING, CONTENT, PAD).to(torch.int8)
+        return hidden, id_kinds(self.vocabulary, x["ids"])
 
     def project_image(self, hidden: Tensor, kind: Tensor, tokens: bool = True) -> Features:
         """Features of regions; pooled = their mean."""
@@ -98,15 +92,6 @@ class Tiny(Backbone):
     def width(self, modality: str) -> int:
         """Channels of the last map, or of the word states."""
         return (self.image_head if modality == "image" else self.text_head).in_features
-
-    def _ids(self, texts: Sequence[str]) -> Tensor:
-        """int64 ``[n, words]``; 0 pads, 1 stands for unknown words."""
-        known = {h: i + 2 for i, h in enumerate(self.vocabulary.tolist()) if h >= 0}
-        ids = torch.full((len(texts), self.words), _PADDING, dtype=torch.int64)
-        for row, text in enumerate(texts):
-            found = [known.get(word_hash(w), _UNKNOWN) for w in words_of(text)[: self.words]] or [_UNKNOWN]
-            ids[row, : len(found)] = torch.tensor(found)
-        return ids
 
 
 def _stage(inside: int, outside: int) -> nn.Sequential:

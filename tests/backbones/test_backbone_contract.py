@@ -6,12 +6,14 @@ import importlib
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_clip import CHECKPOINTS, register, shrunk
+from small_towers import CASES as TOWERS
 
 from rsbench.backbones.base import PAD, Backbone, Features
 from rsbench.backbones.build import build_backbone
@@ -29,21 +31,23 @@ CASES = {
     "lite-pca": ("lite", "heads", "", {"hidden": 16, "dim": 8, "size": 64, "grid": 2, "pca": 6}, 64),
     "lite-full": ("lite", "full", "", {"hidden": 16, "dim": 8, "size": 64, "grid": 2, "flip": True}, 64),
     "openclip": ("openclip", "full", "random", {"model": "rsbench-test"}, 32),
+    **{name: (name, "full", "random", {}, side) for name, side in CHECKPOINTS.items()},
+    **TOWERS,
 }
 
 
 @pytest.fixture(scope="module")
-def small_clip() -> None:
-    """A two-layer CLIP among open_clip's models."""
+def small_clip() -> Iterator[None]:
+    """A two-layer CLIP among open_clip's models, and small twins of the checkpoints."""
     if importlib.util.find_spec("open_clip") is None:
         pytest.skip("open_clip is not installed")
-    from small_clip import register
-
     register()
+    with shrunk():
+        yield
 
 
 @pytest.fixture(params=list(CASES))
-def case(request: pytest.FixtureRequest, small_clip: None) -> tuple:
+def case(request: pytest.FixtureRequest, small_clip: None, small_towers: None) -> tuple:
     name, tuning, weights, params, side = CASES[request.param]
     entry = BACKBONES.entry(name)
     if entry.missing:

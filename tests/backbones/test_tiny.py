@@ -9,6 +9,7 @@ import torch
 from rsbench.backbones.base import CONTENT, PAD
 from rsbench.backbones.build import build_backbone
 from rsbench.backbones.tiny import Tiny
+from rsbench.backbones.vocabulary import word_ids
 from rsbench.matchers.cosine import cosine
 
 
@@ -28,14 +29,14 @@ def test_vocabulary_holds_commonest_training_words(fake, tmp_path: Path) -> None
             for word in data.captions[caption].split():
                 counts[word] = counts.get(word, 0) + 1
     known = sorted(counts, key=lambda w: (-counts[w], w))[:5]
-    assert backbone._ids(known)[:, 0].tolist() == [2, 3, 4, 5, 6]
+    assert word_ids(backbone.vocabulary, known, 1)[:, 0].tolist() == [2, 3, 4, 5, 6]
     unknown = [w for w in counts if w not in known]
-    assert set(backbone._ids(unknown)[:, 0].tolist()) == {1}
+    assert set(word_ids(backbone.vocabulary, unknown, 1)[:, 0].tolist()) == {1}
 
 
 def test_long_short_and_wordless_captions() -> None:
     backbone = tiny(words=3)
-    ids = backbone._ids(["a b c d e", "a", "?!"])
+    ids = word_ids(backbone.vocabulary, ["a b c d e", "a", "?!"], backbone.words)
     assert ids.tolist() == [[1, 1, 1], [1, 0, 0], [1, 0, 0]]
     found = backbone.encode_text({"ids": ids})
     assert found.kind.tolist() == [[CONTENT] * 3, [CONTENT, PAD, PAD], [CONTENT, PAD, PAD]]
