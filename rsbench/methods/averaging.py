@@ -42,6 +42,12 @@ class AveragedCopy(nn.Module):
         finally:
             self._swap()
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Give the live parameters the averages for good."""
+        for average, live in zip(self.averages(), self._live, strict=True):
+            live.copy_(average)
+
     def _swap(self) -> None:
         for average, live in zip(self.averages(), self._live, strict=True):
             average.data, live.data = live.data, average.data

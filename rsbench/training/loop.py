@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rsbench.errors import ResultError
+from rsbench.methods.averaging import AveragedCopy
 from rsbench.methods.base import Loss, Method, Phase, ScoreFn
 from rsbench.seeding import derive_seed
 from rsbench.training.checkpoint import (
@@ -24,10 +26,12 @@ from rsbench.training.checkpoint import (
 )
 from rsbench.training.cost import Laps
 from rsbench.training.device import autocast, make_scaler
+from rsbench.training.distributed import agreed, encode_shared, make_shared_step
 from rsbench.training.optim import OptimizerStepper, build_optimizer
 from rsbench.training.pairs import TrainingPairs
 from rsbench.training.recipe import Recipe
 from rsbench.training.records import EpochRecords
+from rsbench.training.tune import learning_groups, tune
 
 Records = dict[str, Tensor]
 
@@ -89,7 +93,9 @@ class Trainer:
         seed: run seed; loader order and dropout of an epoch depend on it and the epoch alone.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         folder: where ``checkpoint.safetensors`` lies.
-        hooks: validation, records, log and progress.
+        hooks: validation, records, log and progress; ``validate`` must give all processes the same numbers.
+
+    The processes of the run are those of ``pairs``; the first one writes.
     """
 
     def __init__(
@@ -103,17 +109,21 @@ class Trainer:
         hooks: Hooks,
     ) -> None:
         self.method, self.pairs, self.recipe, self.seed = method, pairs, recipe, seed
-        self.device, self.precision, self.hooks = pairs.device, precision, hooks
+        self.device, self.precision, self.hooks, self.world = pairs.device, precision, hooks, pairs.world
         self.path = folder / "checkpoint.safetensors"
         self.state = State()
         self.records: Records = {}
         self.best: dict[str, Tensor] = {}
         self.scaler = make_scaler(self.device, precision)
         self.laps = Laps(self.device)
+        tune(method, recipe)
+        learns = [p for p in method.parameters() if p.requires_grad]
+        self.average = AveragedCopy(learns, recipe.ema) if recipe.ema else None
+        self.step = make_shared_step(method, recipe.chunk_size, recipe.batch_size, self.world)
         self._start_optimizer()
 
     def _start_optimizer(self) -> None:
-        self.optimizer = build_optimizer(self.method.param_groups(), self.recipe)
+        self.optimizer = build_optimizer(learning_groups(self.method, self.recipe), self.recipe)
         steps = self.pairs.steps_per_epoch()
         self.stepper = OptimizerStepper(self.optimizer, self.recipe, steps, self.scaler)
 
@@ -148,7 +158,8 @@ class Trainer:
             if n == max_batches:
                 break
             with autocast(self.device, self.precision):
-                value = fn(self.method.encode(batch), batch).float().cpu()
+                encoded = encode_shared(self.method, batch, self.recipe.chunk_size, self.world)
+                value = fn(encoded, batch).float().cpu()
             if n == 0:
                 found = torch.full((len(self.pairs), *value.shape[1:]), float("nan"))
             found[batch.pair.cpu()] = value
@@ -158,16 +169,23 @@ class Trainer:
     def fit(self) -> State:
         """Train to the last epoch, from the newest checkpoint if there is one; returns the final state."""
         self._resume()
+        self._check_start()
         while self.epoch < self.recipe.epochs and not self._stopped_early():
             started = time.monotonic()
             losses = self._train_epoch()
             self._close_epoch(losses, started)
             self._save()
+        if self.average is not None:
+            self.average.settle()
         return self.state
 
     def load_best(self) -> None:
         """Put the weights of the best epoch into the method."""
         self.method.load_state_dict(self.best)
+
+    def _judged(self) -> AbstractContextManager[None]:
+        """Inside, the method holds the weights that are validated and kept."""
+        return nullcontext() if self.average is None else self.average.in_place()
 
     def _stopped_early(self) -> bool:
         return 0 < self.recipe.early_stop <= self.state.stale
@@ -176,7 +194,7 @@ class Trainer:
         # every epoch starts from its own seed: a resumed run draws the same dropout masks
         torch.manual_seed(derive_seed("epoch", self.seed, self.epoch))
         with self.laps.part("filter"):
-            phases = self.method.epoch_phases(self)
+            phases = agreed(self.method.epoch_phases(self), self.world)
         with self.laps.part("train"):
             return self._steps(phases)
 
@@ -185,6 +203,7 @@ class Trainer:
             self.state.phase = phases[0].name
             self.method.calibrate(self)
             self._start_optimizer()  # moments of a loss of another scale would make steps many times too long
+        self.world.copy(self.method)
         records = EpochRecords(len(self.pairs), self.device, self.epoch)
         self.stepper.global_step = self.epoch * self.pairs.steps_per_epoch()
         self.method.train()
@@ -192,7 +211,9 @@ class Trainer:
         for phase in phases:
             for batch in self.pairs.shuffled(phase.pairs, self.seed, phase.name, self.epoch):
                 with autocast(self.device, self.precision):
-                    loss = self.method.train_step(batch, self.stepper)
+                    loss = self.step(batch, self.stepper)
+                if self.average is not None:
+                    self.average.update()
                 records.add(batch, loss)
                 if records.steps % 20 == 0:
                     self._tick(records.steps)
@@ -216,9 +237,10 @@ class Trainer:
         line["pairs"] = self.hooks.judge(self.records, self.epoch)
         last = self.epoch == self.recipe.epochs - 1
         if (self.epoch + 1) % self.recipe.validate_every == 0 or last:
-            with self.laps.part("validate"):
-                line["val"] = self.hooks.validate(self.method)
-            self._select(line["val"]["mr"])
+            with self._judged():
+                with self.laps.part("validate"):
+                    line["val"] = self.hooks.validate(self.method)
+                self._select(line["val"]["mr"])
         self.state.history.append(line)
         self.state.seconds.append(round(time.monotonic() - started, 3))
         self.state.laps.append(self.laps.take())
@@ -239,6 +261,8 @@ class Trainer:
             self.state.stale += 1
 
     def _save(self) -> None:
+        if not self.world.first:
+            return
         self.state.scaler = self.scaler.state_dict() if self.scaler.is_enabled() else {}
         tensors = {
             **prefixed(self.method.state_dict(), "model"),
@@ -246,6 +270,8 @@ class Trainer:
             **prefixed(self.best, "best"),
             **prefixed(self.records, "records"),
         }
+        if self.average is not None:
+            tensors |= prefixed(self.average.state_dict(), "average")
         write_tensors(self.path, tensors, asdict(self.state))
 
     def _resume(self) -> None:
@@ -256,6 +282,8 @@ class Trainer:
             self.state = State(**state)
             self.method.load_state_dict(under(tensors, "model"))
             load_optimizer(self.optimizer, under(tensors, "optimizer"))
+            if self.average is not None:
+                self.average.load_state_dict(under(tensors, "average"))
         except (TypeError, ValueError, RuntimeError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise ResultError(
@@ -265,3 +293,11 @@ class Trainer:
             self.scaler.load_state_dict(self.state.scaler)
         self.best, self.records = under(tensors, "best"), under(tensors, "records")
         self.log(f"resumed after epoch {self.state.epoch}")
+
+    def _check_start(self) -> None:
+        epoch = self.world.share(self.epoch)
+        if epoch != self.epoch:
+            raise ResultError(
+                f"the first process starts at epoch {epoch + 1}, process {self.world.rank} at {self.epoch + 1}: it "
+                f"does not see {self.path}; use an --out that all machines share"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -86,16 +86,29 @@ class OptimizerStepper:
         """Learning rate of the next step, before group scales."""
         return self.recipe.lr * lr_factor(self.recipe, self.global_step, self.steps_per_epoch)
 
-    def step(self, loss: Loss) -> None:
-        """Minimise ``loss.total``."""
+    def step(self, loss: Loss, spread: Callable[[], None] | None = None) -> None:
+        """Minimise ``loss.total``.
+
+        Args:
+            loss: of a batch.
+            spread: called after its backward pass to carry (scaled) gradients further back.
+        """
         lr = self.lr
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss.total).backward()  # type: ignore[no-untyped-call]
+        plain = torch.autocast(loss.total.device.type, enabled=False)
+        with plain:  # the backward pass keeps the types of the forward pass; recast, its fp32 products lose digits
+            self.scaler.scale(loss.total).backward()  # type: ignore[no-untyped-call]
+        if spread is not None:
+            spread()
+        with plain:
+            self._update()
+        self.global_step += 1
+
+    def _update(self) -> None:
         if self.recipe.grad_clip > 0:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self._params, self.recipe.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.global_step += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rsbench.errors import UsageError
 
@@ -22,6 +22,9 @@ LEAST = {
     "grad_clip": 0.0,
     "validate_every": 1,
     "early_stop": 0,
+    "backbone_lr_scale": 0.0,
+    "freeze": 0,
+    "chunk_size": 0,
 }
 """Smallest value of a number."""
 
@@ -46,6 +49,19 @@ class Recipe:
         validate_every: epochs between validations (the last epoch is always validated).
         early_stop: stop after this many validations without a better mR, 0 = off.
         selection: ``val_mr`` (unrounded, earliest wins) or ``val_mr_round2`` (RRSITR evaluation/evaluation.py).
+        backbone_lr_scale: learning rate of pretrained parameters as a share of ``lr`` (0.01 in woodfrog/vse_infty
+            train_grid_hdfs.sh, ``backbone_lr_factor``).
+        freeze: number of first transformer blocks of each tower that stay as they are, embeddings included
+            (mlfoundations/open_clip ``lock``).
+        grad_checkpoint: compute the insides of transformer blocks again in the backward pass instead of keeping
+            them (Chen et al. 2016, arXiv 1604.06174); same numbers, less memory.
+        ema: decay of an average of the weights over steps, which is validated and tested in their place, 0 = off
+            (Polyak and Juditsky 1992; Tarvainen and Valpola 2017, arXiv 1703.01780).
+        crop: smallest share of the image's area that a random crop keeps, 1 = off (0.5 in jaychempan/PIR
+            dataset/__init__.py).
+        flip: mirror every second image left to right; off because captions say left and right.
+        chunk_size: pairs whose activations are in memory at once, while the loss still sees the batch, 0 = all
+            (GradCache: Gao et al. 2021, arXiv 2101.06983).
     """
 
     name: str = "common"
@@ -64,6 +80,13 @@ class Recipe:
     selection: str = "val_mr"
     warmup_share: float = 0.0
     beta2: float = 0.999
+    backbone_lr_scale: float = 1.0
+    freeze: int = 0
+    grad_checkpoint: bool = False
+    ema: float = 0.0
+    crop: float = 1.0
+    flip: bool = False
+    chunk_size: int = 0
 
     def __post_init__(self) -> None:
         """Check words and ranges.
@@ -77,9 +100,11 @@ class Recipe:
         for field, least in LEAST.items():
             if not getattr(self, field) >= least:
                 raise UsageError(f"recipe.{field} is {getattr(self, field)}; it must be {least:g} or more")
-        for field in ("warmup_share", "beta2"):
+        for field in ("warmup_share", "beta2", "ema"):
             if not 0 <= getattr(self, field) < 1:
                 raise UsageError(f"recipe.{field} is {getattr(self, field):g}; it must lie in [0, 1)")
+        if not 0 < self.crop <= 1:
+            raise UsageError(f"recipe.crop is {self.crop:g}; it must lie in (0, 1], 1 for whole images")
 
 
 COMMON_HEADS = Recipe()
@@ -89,3 +114,10 @@ COMMON_FULL = Recipe(
     lr=7e-6, weight_decay=0.7, batch_size=100, epochs=50, warmup_steps=200, grad_clip=50.0, selection="val_mr_round2"
 )
 """RRSITR's published recipe (paper 4.2; MSFLabX/RRSITR train_*.sh, training/scheduler.py)."""
+
+COMMON_LORA = replace(COMMON_FULL, lr=2e-4, weight_decay=1e-2)
+"""The same for low-rank updates, which start from nothing: the learning rate at which RDB trains its adapters (paper
+4.2), and the weight decay of ``COMMON_HEADS``."""
+
+COMMON = {"heads": COMMON_HEADS, "lora": COMMON_LORA}
+"""Tuning -> common recipe; ``COMMON_FULL`` for others."""

@@ -97,6 +97,11 @@ class RdbParams:
                 f"rdb: r = {self.r} must be a multiple of 2 * da_heads = {2 * self.da_heads} (--set method.r=...)"
             )
 
+    @property
+    def wants_classes(self) -> bool:
+        """Whether a term of the loss needs the scene class of the given image."""
+        return self.loss in ("full", "cross+cls")
+
     def needs(self) -> frozenset[str]:
         """Hidden states for adapters, and blocks for one after every block."""
         if self.adapter == "none":
