@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rsbench.data.root import data_root
+from rsbench.experiment.launch.cards import LocalSettings
 from rsbench.experiment.launch.local import launch
 from rsbench.experiment.plan import make_plan
 from rsbench.experiment.request import Request, parse_settings, read_config
@@ -86,7 +87,9 @@ def main() -> None:
     )
     searched = {m: specs_of(m, request, root) for m in args.methods.split(",")}
     jobs = [j for j in make_plan([s for rows in searched.values() for _, s in rows], args.out) if j.todo]
-    for outcome in launch(jobs, Options(root, args.out, "cpu", keep_weights=False), args.jobs, lambda *_: None):
+    for outcome in launch(
+        jobs, Options(root, args.out, "cpu", keep_weights=False), LocalSettings(args.jobs), lambda *_: None
+    ):
         mr = outcome.result["val"]["best"]["mr"] if outcome.result else outcome.error
         print(outcome.job.spec.method, dict(outcome.job.spec.params), outcome.status, mr, flush=True)
 

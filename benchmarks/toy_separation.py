@@ -20,6 +20,7 @@ from rsbench.data.lifecycle import store_folder
 from rsbench.data.sets.toy import CARD, toy_parts
 from rsbench.data.store import write_store
 from rsbench.evaluation.significance import t_interval
+from rsbench.experiment.launch.cards import LocalSettings
 from rsbench.experiment.launch.local import launch
 from rsbench.experiment.plan import make_plan
 from rsbench.experiment.request import Request
@@ -45,7 +46,10 @@ def main() -> None:
         request = Request(methods=METHODS, datasets=("toy",), rates=RATES, seeds=RUN_SEEDS)
         specs = resolve(request, root)
         for outcome in launch(
-            make_plan(specs, out), Options(root, out, "cpu", keep_weights=False), args.jobs, lambda *_: None
+            make_plan(specs, out),
+            Options(root, out, "cpu", keep_weights=False),
+            LocalSettings(args.jobs),
+            lambda *_: None,
         ):
             print(
                 outcome.job.spec.method, outcome.job.spec.noise.rate, outcome.job.spec.seed, outcome.status, flush=True

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from rsbench.data.root import data_root
+from rsbench.experiment.launch.cards import LocalSettings
 from rsbench.experiment.launch.local import launch
 from rsbench.experiment.plan import make_plan
 from rsbench.experiment.request import Request
@@ -30,7 +31,9 @@ def seconds(seeds: int, workers: int) -> float:
     materials(specs[0], root)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        outcomes = list(launch(make_plan(specs, Path(folder)), Options(root, Path(folder)), workers, lambda *_: None))
+        outcomes = list(
+            launch(make_plan(specs, Path(folder)), Options(root, Path(folder)), LocalSettings(workers), lambda *_: None)
+        )
         assert all(o.status == "done" for o in outcomes)
         return time.perf_counter() - started
 

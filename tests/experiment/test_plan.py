@@ -113,7 +113,7 @@ def test_grid_order_and_size(data_root: Path) -> None:
         ({"split": "mine"}, UsageError, "has no split 'mine'"),
         ({"source": "official"}, RsbenchError, "official"),
         ({"recipe": "mine"}, UsageError, "use common or paper"),
-        ({"recipe": "paper"}, UsageError, "no published recipe"),
+        ({"recipe": "paper"}, CapabilityError, "no published recipe"),
         ({"precision": "int8"}, UsageError, "--precision"),
         ({"noise_seed": "x"}, UsageError, "neither a whole number"),
         ({"noise_seed": "-3"}, UsageError, "is negative"),
@@ -166,18 +166,25 @@ def test_states_of_a_job(spec: RunSpec, tmp_path: Path) -> None:
         make_plan([spec], tmp_path, "yes")
 
 
-def test_results_of_other_versions_and_broken_ones_are_told(spec: RunSpec, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [('{"schema": 99, "status": "done"}', "schema 99"), ("{", "cannot be read"), ("[]", "no JSON object")],
+)
+def test_a_damaged_result_makes_its_own_run_impossible(spec: RunSpec, tmp_path: Path, text: str, says: str) -> None:
+    folder, other = RunFolder(tmp_path, spec.hash), dataclasses.replace(spec, seed=7)
+    folder.path.mkdir()
+    folder.result.write_text(text)
+    damaged, whole = make_plan([spec, other], tmp_path)
+    assert (damaged.state, damaged.todo) == ("impossible", False)
+    assert says in damaged.reason
+    assert (whole.state, whole.todo) == ("new", True)
+    anew = make_plan([spec], tmp_path, "always")[0]
+    assert anew.todo and anew.restart
+
+
+def test_a_folder_of_another_spec_is_left_alone(spec: RunSpec, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, spec.hash)
     folder.path.mkdir()
-    write_json(folder.result, {"schema": 99, "status": "done"})
-    with pytest.raises(ResultError, match="schema 99"):
-        make_plan([spec], tmp_path)
-    folder.result.write_text("{")
-    with pytest.raises(ResultError, match="cannot be read"):
-        make_plan([spec], tmp_path)
-    folder.result.write_text("[]")
-    with pytest.raises(ResultError, match="no JSON object"):
-        make_plan([spec], tmp_path)
     folder.open(spec.as_dict())
     with pytest.raises(ResultError, match="another version"):
         folder.open({**spec.as_dict(), "seed": 77})

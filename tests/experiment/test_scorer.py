@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from rsbench.backbones import openclip_weights
+from rsbench.backbones import hub
 from rsbench.cli.app import main
 from rsbench.data.lifecycle import open_dataset
 from rsbench.errors import DependencyError, NoiseError, RsbenchError, UnknownNameError, UsageError, WeightsError
@@ -87,7 +87,7 @@ def test_names_that_are_none(typed: str, error: type, says: str) -> None:
 
 
 def test_missing_weights_name_both_ways_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openclip_weights, "reachable", lambda config: False)
+    monkeypatch.setattr(hub, "reachable", lambda address: False)
     with pytest.raises(WeightsError, match="--scorer georsclip:FILE, or a finished run with --scorer run:results/HASH"):
         resolve(dataclasses.replace(CLEAN, rates=(0.4,), kind="pmp"), root)
 

@@ -1,1 +1,1 @@
-"""Launchers: one function each, ``launch(jobs, options, slots, notify) -> iterator of outcomes``."""
+"""Launchers: one function each, ``launch(jobs, options, settings, notify) -> iterator of outcomes`` (see ``base``)."""

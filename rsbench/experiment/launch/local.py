@@ -1,125 +1,201 @@
-"""Warm worker processes on this machine, one thread each on CPU."""
+"""Warm worker processes on this machine, one thread each on CPU, each GPU shared by as many as asked for."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
+import dataclasses
 import os
-import threading
-import time
+import signal
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import Any
 
-from rsbench.errors import BusyError, RsbenchError
+from rsbench.errors import RsbenchError
 from rsbench.experiment.launch.base import Notify, Outcome
+from rsbench.experiment.launch.cards import LocalSettings
+from rsbench.experiment.launch.memory import available_mb
+from rsbench.experiment.launch.pending import Pending, warmth
+from rsbench.experiment.launch.process import READY, Worker
+from rsbench.experiment.launch.work import run_job
 from rsbench.experiment.plan import Job
-from rsbench.experiment.run import Options, execute
-from rsbench.training.loop import Tick
+from rsbench.experiment.run import Options
+from rsbench.results.store import RunFolder
 
 MAX_LOSSES = 3
-"""How often a pool whose worker was killed is built anew without a finished job in between."""
+"""How often a job is tried again whose worker dies before it finishes another epoch."""
 
-_ticks: Any = None
+FLOOR_MB = 512
+"""Main memory that is left to the machine before one more job starts."""
 
-
-def run_job(job: Job, options: Options, notify: Notify) -> Outcome:
-    """Carry one job out in this process; its failure is an outcome, a full disk is not."""
-    name = job.spec.hash
-
-    def tick(t: Tick) -> None:
-        notify(name, t.epoch, t.epochs, t.step, t.steps, t.mr, t.doing)
-
-    restarted = Options(**{**vars(options), "restart": job.restart})
-    try:
-        return Outcome(job, "done", result=dict(execute(job.spec, restarted, tick)))
-    except BusyError as error:
-        return Outcome(job, "busy", str(error))
-    except OSError:
-        raise
-    except Exception as error:
-        reason = str(error) if isinstance(error, RsbenchError) else f"{type(error).__name__}: {error}"
-        return Outcome(job, "failed", reason)
+LOOK_SECONDS = 1.0
+"""How often memory is looked at."""
 
 
-def launch(jobs: Sequence[Job], options: Options, slots: int, notify: Notify) -> Iterator[Outcome]:
+def launch(jobs: Sequence[Job], options: Options, settings: LocalSettings, notify: Notify) -> Iterator[Outcome]:
     """Run jobs, yielding each as it ends; a worker that dies is replaced and its job resumed.
 
     Args:
-        jobs: what to run.
+        jobs: what to run, longest first.
         options: data and results folders, device.
-        slots: worker processes; 1 runs in this process.
+        settings: slots and memory; one slot without a memory limit runs in this process.
         notify: told about progress.
 
     Raises:
-        RsbenchError: workers keep dying.
+        OSError: a full disk, or a folder that cannot be written.
+        RsbenchError: workers cannot be started.
     """
-    if slots <= 1:
-        yield from (run_job(job, options, notify) for job in jobs)
+    devices = slot_devices(settings, options.device)[: len(jobs)]
+    if len(devices) <= 1 and not settings.memory_mb:
+        yield from _alone(jobs, options, notify)
         return
-    todo, losses = list(jobs), 0
-    while todo:
-        finished: list[Job] = []
-        try:
-            for outcome in _pool(todo, options, slots, notify):
-                finished.append(outcome.job)
-                losses = 0
-                yield outcome
-        except BrokenProcessPool:
-            losses += 1
-            if losses >= MAX_LOSSES:
-                raise RsbenchError(
-                    f"worker processes died {losses} times in a row (out of memory?); run again with --jobs 1"
-                ) from None
-        todo = [job for job in todo if job not in finished]
-
-
-def _pool(jobs: Sequence[Job], options: Options, slots: int, notify: Notify) -> Iterator[Outcome]:
-    context = multiprocessing.get_context("spawn")
-    ticks = context.Queue()
-    reader = threading.Thread(target=_forward, args=(ticks, notify), daemon=True)
-    reader.start()
-    executor = ProcessPoolExecutor(slots, context, _start_worker, (ticks, os.getpid()))
+    pool = _Pool(jobs, [dataclasses.replace(options, device=d) for d in devices], settings, notify)
     try:
-        futures: set[Future[Outcome]] = {executor.submit(_work, job, options) for job in jobs}
-        while futures:
-            done, futures = wait(futures, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
+        yield from pool.outcomes()
     finally:
-        workers = list((executor._processes or {}).values())
-        executor.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            worker.terminate()  # a run in progress resumes from its last checkpoint
-        ticks.put(None)
-        reader.join(timeout=2)
+        pool.close()
 
 
-def _forward(ticks: Any, notify: Notify) -> None:
-    while (item := ticks.get()) is not None:
-        notify(*item)
+def slot_devices(settings: LocalSettings, device: str) -> list[str]:
+    """The device of each slot: ``per_gpu`` slots for every GPU that ``device`` allows, else one for each core."""
+    gpus = _gpus(device)
+    if not gpus:
+        return [device] * (settings.slots or len(os.sched_getaffinity(0)))
+    return [gpus[i % len(gpus)] for i in range(settings.slots or settings.per_gpu * len(gpus))]
 
 
-def _start_worker(ticks: Any, parent: int) -> None:
-    global _ticks
-    _ticks = ticks
-    os.environ["OMP_NUM_THREADS"] = "1"
+def _gpus(device: str) -> list[str]:
+    if device not in ("auto", "cuda"):
+        return [device] if device.startswith("cuda") else []
     import torch
 
-    torch.set_num_threads(1)
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
 
 
-def _die_with(parent: int) -> None:
-    """A worker must not outlive its driver."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
+def _alone(jobs: Sequence[Job], options: Options, notify: Notify) -> Iterator[Outcome]:
+    pending, warm = Pending(jobs), None
+    while pending:
+        job = pending.take(warm)
+        warm = warmth(job.spec)
+        yield run_job(job, options, notify)
 
 
-def _work(job: Job, options: Options) -> Outcome:
-    def notify(*item: Any) -> None:
-        with contextlib.suppress(Exception):  # progress is not worth a failed run
-            _ticks.put_nowait(item)
+class _Pool:
+    """The driver's side: which worker does what.
 
-    return run_job(job, options, notify)
+    Args:
+        jobs: longest first.
+        options: those of each slot.
+        settings: of the launcher.
+        notify: told about progress.
+    """
+
+    def __init__(self, jobs: Sequence[Job], options: list[Options], settings: LocalSettings, notify: Notify) -> None:
+        self.pending, self.limit, self.notify = Pending(jobs), settings.memory_mb, notify
+        self.out = options[0].out
+        self.workers = [Worker(o) for o in options]
+        self.losses: Counter[str] = Counter()
+        self.reached: dict[str, int] = {}
+        self.stillborn = 0
+
+    @property
+    def busy(self) -> list[Worker]:
+        """Workers with a job."""
+        return [w for w in self.workers if w.job]
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Every job's outcome as it ends."""
+        while self.pending or self.busy:
+            self._fill()
+            wait([thing for w in self.busy for thing in w.waitable], LOOK_SECONDS)
+            for worker in self.busy:
+                code = worker.lost()  # before its last words are read: none can come after
+                yield from self._heard(worker)
+                if worker.job and code is not None:
+                    yield from self._lost(worker, code)
+                elif worker.job and 0 < self.limit < worker.memory_mb:
+                    yield self._too_large(worker)
+
+    def close(self) -> None:
+        """Stop every worker."""
+        for worker in self.workers:
+            worker.stop()
+
+    def _fill(self) -> None:
+        """Give idle workers their next jobs, as far as memory allows; one job always runs."""
+        for worker in self.workers:
+            if worker.job or not self.pending:
+                continue
+            if self.busy and not self._fits(worker):
+                worker.stop()  # what it keeps warm is worth less than the memory
+                if not self._fits(worker):
+                    return
+            if 0 < self.limit < worker.memory_mb:
+                worker.stop()
+            worker.give(self.pending.take(worker.warm))
+
+    def _fits(self, worker: Worker) -> bool:
+        """Whether one more job leaves the machine its floor once all running ones have grown to the limit."""
+        free = available_mb()
+        if free is None:
+            return True
+        promised = sum(max(0.0, self.limit - w.memory_mb) for w in (*self.busy, worker))
+        return free - promised >= FLOOR_MB
+
+    def _heard(self, worker: Worker) -> Iterator[Outcome]:
+        for message in worker.messages():
+            if isinstance(message, Exception):
+                raise message
+            if message == READY:
+                worker.ready, self.stillborn = True, 0
+            elif isinstance(message, Outcome):
+                worker.job = None
+                yield message
+            else:
+                self._moved(*message)
+
+    def _moved(self, name: str, epoch: int, *rest: Any) -> None:
+        if epoch > self.reached.get(name, 0):
+            self.reached[name] = epoch
+            del self.losses[name]
+        self.notify(name, epoch, *rest)
+
+    def _lost(self, worker: Worker, code: int) -> Iterator[Outcome]:
+        job, ready = worker.job, worker.ready
+        assert job is not None
+        worker.stop()
+        self.stillborn += not ready
+        if self.stillborn > MAX_LOSSES * len(self.workers):
+            raise RsbenchError(f"worker processes cannot be started ({_death(code)}); run again with --jobs 1")
+        self.losses[job.spec.hash] += ready
+        if self.losses[job.spec.hash] < MAX_LOSSES:
+            self._note(job, f"worker lost: {_death(code)}; the run goes on in another")
+            self.pending.put_back(dataclasses.replace(job, restart=job.restart and not ready))
+            return
+        reason = f"{MAX_LOSSES} workers in a row were lost before they finished an epoch: {_death(code)}"
+        self._note(job, reason)
+        yield Outcome(job, "failed", reason)
+
+    def _too_large(self, worker: Worker) -> Outcome:
+        job = worker.job
+        assert job is not None
+        reason = (
+            f"stopped at {worker.memory_mb:,.0f} MB of memory, the limit is memory_mb={self.limit}; "
+            "raise it, or run fewer at once with --jobs"
+        )
+        worker.stop()
+        self._note(job, reason)
+        return Outcome(job, "failed", reason)
+
+    def _note(self, job: Job, line: str) -> None:
+        folder = RunFolder(self.out, job.spec.hash)
+        if folder.path.is_dir():
+            folder.log(line)
+
+
+def _death(code: int) -> str:
+    """An exit code in words."""
+    if code == -signal.SIGKILL:
+        free = available_mb()
+        left = "" if free is None else f", {free:,.0f} MB are free now"
+        return f"killed by SIGKILL, as the system does when memory runs out{left}; fewer --jobs need less"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
