@@ -22,7 +22,7 @@ demo: .venv/.demo ## install, train 12 small runs on the toy dataset, print thei
 test: .venv/.dev ## install, run the tests (under 5 minutes)
 	$(BIN)/python -m pytest --numprocesses $(JOBS)
 
-test-slow: .venv/.dev ## the tests that take minutes
+test-slow: .venv/.slow ## the tests that take minutes, those of Ray and SLURM among them
 	$(BIN)/python -m pytest -m slow
 
 lint: .venv/.dev ## style, annotations, types
@@ -61,6 +61,10 @@ clean: ## remove everything that make made, .venv included
 .venv/.dev: .venv/bin/python $(SOURCES)
 	$(INSTALL) '.[methods,lite,report,dev]'
 	@touch $@ .venv/.demo
+
+.venv/.slow: .venv/.dev
+	$(INSTALL) '.[ray,slurm]'
+	@touch $@
 
 .venv/.docs: .venv/bin/python $(SOURCES)
 	$(INSTALL) '.[docs]'

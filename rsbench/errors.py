@@ -53,6 +53,10 @@ class BusyError(ResultError):
     """A run that another process is working on."""
 
 
+class ProcessesError(RsbenchError, OSError):
+    """A run on several processes that failed in one of them, which ends them all."""
+
+
 class NonFiniteError(RsbenchError):
     """A loss or a score that is NaN or infinite."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -32,4 +33,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 def sweep(folder: Path) -> None:
     """Remove what killed writers left in a folder that this process alone works on."""
     for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)

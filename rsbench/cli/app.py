@@ -21,14 +21,20 @@ from rsbench.cli.describe import describe
 from rsbench.cli.diagnose import diagnose
 from rsbench.cli.doctor import doctor
 from rsbench.cli.evaluate import evaluate
+from rsbench.cli.gc import gc
 from rsbench.cli.listing import list_names
+from rsbench.cli.logs import logs
 from rsbench.cli.mock import mock
 from rsbench.cli.noise import noise
+from rsbench.cli.plan import plan
 from rsbench.cli.prepare import prepare
 from rsbench.cli.published import published
 from rsbench.cli.query import query
 from rsbench.cli.report import report
-from rsbench.cli.run import plan, run
+from rsbench.cli.retry import retry
+from rsbench.cli.run import run
+from rsbench.cli.ship import export, import_
+from rsbench.cli.status import status
 from rsbench.cli.table import table
 from rsbench.errors import RsbenchError
 
@@ -49,6 +55,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "run": run,
     "plan": plan,
+    "status": status,
+    "logs": logs,
+    "retry": retry,
+    "gc": gc,
     "eval": evaluate,
     "table": table,
     "published": published,
@@ -57,6 +67,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "query": query,
     "cost": cost,
     "bundle": bundle,
+    "export": export,
+    "import": import_,
     "report": report,
     "diagnose": diagnose,
     "audit": audit,

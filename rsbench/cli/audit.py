@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rsbench.cli.console import console, errors, print_rows, progress_bar
-from rsbench.cli.run import launch_plan
+from rsbench.cli.launching import launch_plan
 from rsbench.errors import UsageError
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ import typer
 from rsbench.cli.benchmark import describe_table
 from rsbench.cli.complete import KINDS, TABLES, names_of
 from rsbench.cli.console import console, print_json, print_rows
-from rsbench.cli.listing import dataset_state, load
+from rsbench.cli.listing import backbone_state, dataset_state, load
 from rsbench.data.root import data_root
 from rsbench.errors import UnknownNameError
 from rsbench.experiment.benchmarks import benchmark_names
+from rsbench.experiment.launch.cards import settings_told
 from rsbench.methods.card import MethodCard
 
 Facts = dict[str, Any]
@@ -70,8 +71,12 @@ def _facts(kind: str, name: str, root: Path) -> Facts:
     if kind in ("datasets", "backbones"):
         card = _plain(load(kind, name) if not entry.missing else {})
         facts = {**card, "missing": facts["missing"]}
+    if kind == "launchers":
+        facts["settings"] = settings_told(name)
     if kind == "datasets":
         facts["state"] = dataset_state(name, root)
+    if kind == "backbones" and not entry.missing:
+        facts["state"] = backbone_state(name)
     return facts
 
 

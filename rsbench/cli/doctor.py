@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import time
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,10 +38,13 @@ LOW_DISK = 2 * 2**30
 
 def doctor(
     root: Annotated[Path | None, typer.Option(help="Data root; RSBENCH_DATA or ~/.cache/rsbench by default.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Results folder to check, too.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show versions, devices, disk, datasets and offline flags; exit 1 if something is wrong."""
     facts = examine(data_root(root))
+    if results is not None:
+        facts["results"] = examine_results(results, facts["problems"])
     if json:
         print_json(facts)
     else:
@@ -67,6 +71,29 @@ def examine(root: Path) -> dict[str, Any]:
         "offline": {flag: os.environ.get(flag, "not set") for flag in OFFLINE_FLAGS},
         "problems": problems,
     }
+
+
+def examine_results(folder: Path, problems: list[str]) -> dict[str, Any]:
+    """Runs by state, and how far the clock that stamps the files is from this machine's.
+
+    Args:
+        folder: of results.
+        problems: damaged runs and a folder that cannot be written are added.
+
+    Raises:
+        ResultError: there is no such folder.
+    """
+    from rsbench.experiment.status import Watcher
+    from rsbench.results.heartbeat import disk_clock
+
+    now = Watcher(folder).look()
+    problems += [f"run {run.hash} is damaged: {run.reason}" for run in now.of("damaged")]
+    writable = os.access(folder, os.W_OK)
+    if not writable:
+        problems.append(f"the results folder {folder} cannot be written; choose another --out for new runs")
+    skew = f"{disk_clock(folder) - time.time():+.0f} s" if writable else "not measured"
+    counts = {state: str(n) for state, n in now.counts.items() if n}
+    return {"folder": str(folder), **counts, "clock of its disk": skew}
 
 
 def _version(package: str) -> str | None:

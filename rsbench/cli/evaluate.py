@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rsbench.cli.console import errors, print_rows, progress_bar
+from rsbench.cli.weights import warn_of_weights
 from rsbench.errors import UsageError
 
 OVERLAP = {frozenset({"rsitmd", "rsicd"}), frozenset({"rsitmd", "rsicd-2k"})}
@@ -49,6 +50,7 @@ def evaluate(
         rows = [evaluate_run(r, how, dataset) for r in runs or ()]
         if backbone and dataset:
             rows.append(evaluate_backbone(backbone, how, dataset, weights))
+    warn_of_weights([(backbone, weights)] if backbone else [])
     for trained, scored in {(row["trained_on"], row["dataset"]) for row in rows}:
         if frozenset({trained, scored}) in OVERLAP:
             errors.print(

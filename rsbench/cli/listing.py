@@ -72,6 +72,8 @@ def _row(kind: str, name: str, root: Path) -> Row:
             row["variants"] = list(load(kind, name).variants)
         if kind == "datasets":
             row["state"] = dataset_state(name, root)
+        if kind == "backbones":
+            row["state"] = backbone_state(name)
     except DependencyError as error:
         row["state"] = f"broken: {error}"
     return row
@@ -91,8 +93,9 @@ def load(kind: str, name: str) -> Any:
 
 
 def dataset_state(name: str, root: Path) -> str:
-    """``packed`` with the short fingerprint, ``damaged``, or what has to be done first."""
+    """``packed`` with the short fingerprint (``local`` for own data), ``damaged``, or what has to be done first."""
     from rsbench.data.lifecycle import is_packed, store_folder
+    from rsbench.data.local import is_local
     from rsbench.data.store import read_store
 
     card = load("datasets", name)
@@ -100,11 +103,27 @@ def dataset_state(name: str, root: Path) -> str:
         state = dataset_state(card.base, root)
         return f"part of {card.base}, {state}" if state.startswith("packed") else state
     if not is_packed(root, name):
-        return "made on first use" if card.generated else f"needs: rsbench prepare {name}"
+        if card.generated:
+            return "made on first use"
+        way = "(downloads)" if card.assets or card.shards else "--source FILES (no download)"
+        return f"needs: rsbench prepare {name} {way}"
     try:
-        return f"packed {read_store(store_folder(root, name), name).fingerprint[:8]}"
+        packed = f"packed {read_store(store_folder(root, name), name).fingerprint[:8]}"
+        return f"local, {packed}" if is_local(name) else packed
     except DataError:
         return f"damaged; rsbench prepare {name} --overwrite"
+
+
+def backbone_state(name: str) -> str:
+    """``installed``, and whether pretrained weights lie in the hub's cache; neither downloads nor imports torch."""
+    card = load("backbones", name)
+    if card.weights[0] != "hub":
+        return "installed"
+    if not card.hub:
+        return "installed, the model decides"
+    from rsbench.backbones.hub import on_disk
+
+    return "installed, weights local" if all(map(on_disk, card.hub)) else "installed, needs the hub"
 
 
 def _cells(row: Row) -> tuple[str, str, str]:

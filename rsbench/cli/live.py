@@ -33,7 +33,7 @@ class GridView:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.jobs = {j.spec.hash: j for j in jobs}
-        self.finished = 0
+        self.finished = self.failed = 0
         self.bars: dict[str, TaskID] = {}
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=errors, transient=True)
@@ -56,6 +56,7 @@ class GridView:
             return
         if name not in self.bars:
             self.bars[name] = self.progress.add_task(label(self.jobs[name]), total=epochs * steps)
+            self._count()
         shown = "" if mr is None else f"  val mR {mr:.1f}"
         text = f"{label(self.jobs[name])}  epoch {min(epoch + 1, epochs)}/{epochs}{shown}  {doing}"
         self.progress.update(self.bars[name], completed=epoch * steps + step, description=text)
@@ -63,13 +64,19 @@ class GridView:
     def close(self, outcome: Outcome) -> None:
         """A job ended: take its bar away and say how."""
         self.finished += 1
+        self.failed += outcome.status == "failed"
         bar = self.bars.pop(outcome.job.spec.hash, None)
         if bar is not None:
             self.progress.remove_task(bar)
         self.progress.advance(self.total)
+        self._count()
         head = f"[{self.finished}/{len(self.jobs)}] {label(outcome.job)}:"
         target = self.progress.console if errors.is_terminal else console
         target.print(f"{head} {_ending(outcome)}", markup=False, highlight=False, soft_wrap=True)
+
+    def _count(self) -> None:
+        words = [f"{len(self.bars)} running"] + ([f"{self.failed} failed"] if self.failed else [])
+        self.progress.update(self.total, description=f"[bold]runs[/] ({', '.join(words)})")
 
 
 def _ending(outcome: Outcome) -> str:

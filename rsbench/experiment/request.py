@@ -152,9 +152,14 @@ CONFIG_KEYS = {
     "jobs": int,
     "device": str,
     "overwrite": str,
+    "launcher": str,
+    "launch": dict,
     "set": dict,
 }
 """Keys of a config file: the long flags of ``rsbench run``, with underscores."""
+
+FOR_ALL = ("benchmark", "out", "jobs", "device", "overwrite", "launcher", "launch")
+"""Keys that hold for the whole grid and cannot differ between its parts."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -164,27 +169,48 @@ def read_config(path: Path) -> dict[str, Any]:
         UsageError: missing, not TOML, or a value of the wrong type.
         UnknownNameError: a key that is no flag.
     """
+    return config_values(path, read_toml(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a grid file.
+
+    Raises:
+        UsageError: missing, or not TOML.
+    """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise UsageError(
             f"--config {path} cannot be read; give a TOML file whose keys are flags, such as noise = [0, 0.4]"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path} is no TOML: {error}") from None
-    found: dict[str, Any] = {}
-    for key, value in data.items():
+
+
+def config_values(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a table as flags; lists become comma lists.
+
+    Args:
+        path: of the file, for messages.
+        data: the table.
+
+    Raises:
+        UsageError: a value of the wrong type.
+        UnknownNameError: a key that is no flag.
+    """
+    for key in data:
         if key not in CONFIG_KEYS:
             raise UnknownNameError("key in the config file", key, CONFIG_KEYS, "keys are the flags of `rsbench run`")
-        found[key] = _config_value(path, key, value)
-    return found
+    return {key: _config_value(path, key, value) for key, value in data.items()}
 
 
 def _config_value(path: Path, key: str, value: Any) -> Any:
     wanted = CONFIG_KEYS[key]
     if wanted is dict:
         if not isinstance(value, dict):
-            raise UsageError(f"{path}: 'set' must be a table, such as [set] with \"method.tau\" = 0.05")
+            example = '[set] with "method.tau" = 0.05' if key == "set" else "[launch] with slots = 2"
+            raise UsageError(f"{path}: '{key}' must be a table, such as {example}")
         return [f"{k}={_joined(v)}" for k, v in value.items()]
     if wanted in (int, float):
         if not isinstance(value, int | wanted) or isinstance(value, bool):

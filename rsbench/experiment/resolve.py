@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
+import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from rsbench.casting import cast_like
 from rsbench.data.card import DatasetCard
 from rsbench.data.dataset import Dataset
 from rsbench.data.lifecycle import last_prepared, open_dataset
-from rsbench.errors import UnknownNameError, UsageError
+from rsbench.errors import CapabilityError, RsbenchError, UnknownNameError, UsageError
 from rsbench.experiment.request import Request
 from rsbench.experiment.scorer import ensure_list, scorer_address
 from rsbench.experiment.spec import RunSpec
@@ -29,9 +31,35 @@ from rsbench.noise.make import make_index, resolve_source
 from rsbench.noise.pseudo_match import PMP, check_pmp
 from rsbench.progress import Progress, silent
 from rsbench.registry import DATASETS, NOISE_KINDS
-from rsbench.training.recipe import COMMON_FULL, COMMON_HEADS, Recipe
+from rsbench.training.recipe import COMMON, COMMON_FULL, Recipe
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+Opened = Callable[[str, Path, Progress], Dataset]
+"""``open_dataset``, or one that remembers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Runs of a request that cannot be, and why.
+
+    Attributes:
+        asked: what they have in common, such as dataset, noise rate and method.
+        error: a ``UsageError`` is a mistake in the words; any other means that the words are right and something is
+            missing or does not go together.
+        runs: how many they are.
+    """
+
+    asked: Mapping[str, str]
+    error: RsbenchError
+    runs: int = 1
+
+    @property
+    def label(self) -> str:
+        """What was asked for, in a few words."""
+        found = dict(self.asked)
+        words = [found.pop(k, "") for k in ("method", "dataset")]
+        return " ".join(w for w in (*words, *(f"{k} {v}" for k, v in found.items())) if w) or "all runs"
 
 
 def resolve(request: Request, root: Path, progress: Progress = silent) -> list[RunSpec]:
@@ -40,25 +68,84 @@ def resolve(request: Request, root: Path, progress: Progress = silent) -> list[R
     Raises:
         RsbenchError: a name, field, value or combination that cannot run; before any work starts.
     """
+    specs: dict[str, RunSpec] = {}
+    for cell in _cells(request, root, open_dataset, progress):
+        if isinstance(cell, Problem):
+            raise cell.error
+        specs[cell.hash] = cell
+    return list(specs.values())
+
+
+def resolve_all(
+    requests: Iterable[Request], root: Path, progress: Progress = silent
+) -> tuple[list[RunSpec], list[Problem]]:
+    """Expand requests into specs, each once, and everything that is wrong with the rest.
+
+    Args:
+        requests: parts of a grid.
+        root: data root.
+        progress: called while data or noise lists are made.
+    """
+    opened: Opened = functools.cache(open_dataset)
+    cells = [cell for request in requests for cell in _cells(request, root, opened, progress)]
+    specs = {cell.hash: cell for cell in cells if isinstance(cell, RunSpec)}
+    return list(specs.values()), _merged([cell for cell in cells if isinstance(cell, Problem)])
+
+
+def _merged(problems: list[Problem]) -> list[Problem]:
+    """Problems of the same reason as one, with what all their runs have in common."""
+    groups: dict[str, list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault(str(problem.error), []).append(problem)
+    return [
+        Problem(dict(_common([p.asked for p in group])), group[0].error, sum(p.runs for p in group))
+        for group in groups.values()
+    ]
+
+
+def _common(asked: list[Mapping[str, str]]) -> Iterator[tuple[str, str]]:
+    for key in asked[0]:
+        values = list(dict.fromkeys(a.get(key, "") for a in asked))
+        if "" not in values and (len(values) == 1 or key != "seed"):
+            yield key, ",".join(values)
+
+
+def _cells(request: Request, root: Path, opened: Opened, progress: Progress) -> Iterator[RunSpec | Problem]:
+    """Every run of a request, or what is wrong with it."""
+    for name in request.datasets or (last_prepared(root) or "toy",):
+        settings = list(request.combinations())
+        grid = list(itertools.product(request.rates, request.methods, settings, request.seeds))
+        try:
+            _check_words(request)
+            card, dataset, split = _open(request, name, root, opened, progress)
+        except RsbenchError as error:
+            yield Problem({"dataset": name}, error, len(grid))
+            continue
+        for rate, method, chosen, seed in grid:
+            try:
+                yield _resolve_one(request, root, card, dataset, split, rate, method, chosen, seed, progress)
+            except RsbenchError as error:
+                asked = {"dataset": name, "noise": f"{rate:g}", "method": method, **chosen, "seed": str(seed)}
+                yield Problem(asked, error)
+
+
+def _check_words(request: Request) -> None:
     if request.precision not in PRECISIONS:
         raise UsageError(f"--precision '{request.precision}' is unknown; use one of {', '.join(PRECISIONS)}")
     if request.recipe not in ("common", "paper"):
         raise UsageError(f"--recipe '{request.recipe}' is unknown; use common or paper")
     NOISE_KINDS.entry(request.kind)
-    specs: dict[str, RunSpec] = {}
-    for name in request.datasets or (last_prepared(root) or "toy",):
-        card = DATASETS.load(name)
-        dataset = open_dataset(name, root, progress)
-        split = request.split or card.default_split
-        for part in ("train", "val"):
-            dataset.part(split, part)
-        for rate in request.rates:
-            for method in request.methods:
-                for settings in request.combinations():
-                    for seed in request.seeds:
-                        spec = _resolve_one(request, root, card, dataset, split, rate, method, settings, seed, progress)
-                        specs[spec.hash] = spec
-    return list(specs.values())
+
+
+def _open(
+    request: Request, name: str, root: Path, opened: Opened, progress: Progress
+) -> tuple[DatasetCard, Dataset, str]:
+    card: DatasetCard = DATASETS.load(name)
+    dataset = opened(name, root, progress)
+    split = request.split or card.default_split
+    for part in ("train", "val"):
+        dataset.part(split, part)
+    return card, dataset, split
 
 
 def _resolve_one(
@@ -85,6 +172,7 @@ def _resolve_one(
     asked = {**{k: v for k, v in tuned.items() if k not in fixed}, **_scope(settings, "method")}
     params = resolve_params(method_card, variant, asked)
     check_needs(method_card, params, backbone_name, tuning, backbone.capabilities[tuning])
+    _check_classes(method_card, params, dataset)
     recipe = _recipe(request, method_card, tuning, _scope(settings, "recipe"))
     index = noise_index(dataset, split, _noise_spec(request, card, split, rate, seed), root, request.scorer, progress)
     if rate not in (0.0, index.spec.rate):
@@ -110,6 +198,15 @@ def _resolve_one(
         noise_sha256=index.sha256,
         revisions=_revisions(name, method_card, backbone, card, weights),
     )
+
+
+def _check_classes(card: MethodCard, params: Mapping[str, Any], dataset: Dataset) -> None:
+    """Parameters may have a property ``wants_classes``."""
+    if getattr(card.params(**params), "wants_classes", False) and not dataset.classes:
+        raise CapabilityError(
+            f"method '{card.name}' needs scene classes, which dataset '{dataset.name}' does not have; "
+            f"a variant may do without (`rsbench describe {card.name}`)"
+        )
 
 
 def split_variant(method: str) -> tuple[str, str]:
@@ -179,10 +276,10 @@ def noise_index(
 
 
 def _recipe(request: Request, card: MethodCard, tuning: str, settings: Mapping[str, str]) -> Recipe:
-    base = COMMON_HEADS if tuning == "heads" else COMMON_FULL
+    base = COMMON.get(tuning, COMMON_FULL)
     if request.recipe == "paper":
         if not card.paper_recipe:
-            raise UsageError(f"method '{card.name}' has no published recipe; use --recipe common")
+            raise CapabilityError(f"method '{card.name}' has no published recipe; use --recipe common")
         base = Recipe(name="paper", **{k: v for k, v in card.paper_recipe.items() if k != "name"})
     return dataclasses.replace(base, **_typed_recipe(base, settings))
 
@@ -206,14 +303,17 @@ def _revisions(
 ) -> dict[str, Any]:
     """Revision numbers, and digests of files that are not part of the package."""
     found: dict[str, Any] = {"method": method.revision, "backbone": backbone.revision, "dataset": dataset.revision}
-    files = {"method_file": card_digest(name), "weights_file": _file_digest(weights)}
+    own = None if weights in backbone.weights else _digest(Path(weights))
+    files = {"method_file": card_digest(name), "weights_file": own}
     return found | {k: v for k, v in files.items() if v is not None}
 
 
 @functools.cache
-def _file_digest(weights: str) -> str | None:
-    """sha256 of local weights, None for a kind such as ``hub``."""
-    path = Path(weights)
+def _digest(path: Path) -> str | None:
+    """sha256 of a local file, or of the names and contents of the files in a folder."""
+    if path.is_dir():
+        files = {f.name: _digest(f) for f in sorted(path.iterdir()) if f.is_file()}
+        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
     if not path.is_file():
         return None
     with path.open("rb") as file:

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from rsbench.backbones.base import Backbone, Inputs
 from rsbench.backbones.build import build_backbone
+from rsbench.backbones.resolve import warning_of
 from rsbench.data.dataset import Dataset
 from rsbench.data.lifecycle import open_dataset
 from rsbench.data.report import t2i_bound
-from rsbench.errors import BusyError, ResultError, RsbenchError
+from rsbench.errors import BusyError, ProcessesError, ResultError, RsbenchError, UsageError
 from rsbench.evaluation.detection import detection
 from rsbench.evaluation.figures import Metrics
 from rsbench.evaluation.ranks import Ranks
@@ -32,16 +33,20 @@ from rsbench.noise.index import NoiseIndex, known_mismatches, realised
 from rsbench.noise.make import make_index
 from rsbench.noise.pseudo_match_store import list_facts
 from rsbench.progress import Progress, silent
+from rsbench.results.heartbeat import Heart
 from rsbench.results.ranks import RANKS
 from rsbench.results.schema import SCHEMA_VERSION, Result
 from rsbench.results.store import RunFolder, write_json
 from rsbench.seeding import derive_seed
 from rsbench.training.checkpoint import write_tensors
 from rsbench.training.cost import forget_peak, peak_mb
-from rsbench.training.device import choose_device
+from rsbench.training.device import choose_device, resident
 from rsbench.training.loop import Hooks, Tick, Trainer
 from rsbench.training.pairs import TrainingPairs
 from rsbench.training.scoring import ranked, score_part
+from rsbench.training.torchrun import place
+from rsbench.training.tune import augmentation_of
+from rsbench.training.world import current
 
 TickFn = Callable[[Tick], None]
 
@@ -153,10 +158,16 @@ def build(spec: RunSpec, template: Backbone, n_pairs: int, n_classes: int) -> Me
 def execute(spec: RunSpec, options: Options, tick: TickFn = lambda _: None, progress: Progress = silent) -> Result:
     """Carry one run out, or pick it up where it was killed; a finished run is returned as it is.
 
+    Under torchrun this is for the first process; the others ``follow``.
+
     Raises:
         BusyError: another process works on it.
+        ProcessesError: under torchrun, for whatever reason.
         RsbenchError: anything the input is to blame for; recorded as a failed result.
     """
+    world = current()
+    if place().size != world.size:
+        raise UsageError("under torchrun only `rsbench run` works; start other commands without it")
     folder = RunFolder(options.out, spec.hash)
     with folder.claimed():
         if options.restart:
@@ -164,14 +175,30 @@ def execute(spec: RunSpec, options: Options, tick: TickFn = lambda _: None, prog
         if folder.state() == "done":
             return folder.read_result()
         folder.open(spec.as_dict())
-        try:
-            result = _Run(spec, options, folder, tick, progress).result()
-        except Exception as error:
-            _record_failure(spec, folder, error)
-            raise
-        write_json(folder.result, result)
+        world.share(spec.as_dict())
+        with Heart(folder.path, spec.recipe.epochs, options.device) as heart:
+            try:
+                result = _Run(spec, options, folder, tick, progress, heart).result()
+            except Exception as error:
+                _record_failure(spec, folder, error)
+                if world.size > 1:  # the others wait in the middle of something: there is no going on with them
+                    raise ProcessesError(f"run {spec.hash}: {error}; start the same command again to go on") from error
+                raise
+            write_json(folder.result, result)
         folder.checkpoint.unlink(missing_ok=True)
         return result
+
+
+def follow(options: Options) -> None:
+    """Take part in the runs of the first process of torchrun until it has no more.
+
+    Raises:
+        ConnectionError: the first process, or another one, has ended.
+        RsbenchError: what keeps this process from taking part.
+    """
+    while (told := current().share(None)) is not None:
+        spec = RunSpec.from_dict(told)
+        _Run(spec, options, RunFolder(options.out, spec.hash)).trainer().fit()
 
 
 def _record_failure(spec: RunSpec, folder: RunFolder, error: Exception) -> None:
@@ -186,15 +213,26 @@ def _record_failure(spec: RunSpec, folder: RunFolder, error: Exception) -> None:
 
 
 class _Run:
-    """The steps of one run, in order."""
+    """The steps of one run, in order; without a heart it only takes part in the training."""
 
-    def __init__(self, spec: RunSpec, options: Options, folder: RunFolder, tick: TickFn, progress: Progress) -> None:
-        self.spec, self.options, self.folder, self.tick = spec, options, folder, tick
+    def __init__(
+        self,
+        spec: RunSpec,
+        options: Options,
+        folder: RunFolder,
+        tick: TickFn = lambda _: None,
+        progress: Progress = silent,
+        heart: Heart | None = None,
+    ) -> None:
+        self.spec, self.options, self.folder, self.tick, self.heart = spec, options, folder, tick, heart
         self.started = time.monotonic()
         self.at = Tick(0, spec.recipe.epochs, 0, 1)
-        self.device = choose_device(options.device)
+        self.world = current()
+        self.device = self.world.device or choose_device(options.device)
+        if heart is not None:
+            heart.device = str(self.device)
         self.shared = materials(spec, options.root, progress)
-        self.dataset = self.shared.dataset
+        self.dataset, self.inputs = self.shared.dataset, resident(self.shared.inputs, self.device)
         self.index = shown_pairs(spec, self.dataset, options.root)
         truth = known_mismatches(self.dataset, self.index)
         self.mismatched = None if truth is None else torch.from_numpy(truth)
@@ -205,13 +243,18 @@ class _Run:
     def _ranked(self, method: Method, part: str) -> tuple[Metrics, Ranks]:
         def ranking(what: str, done: int, total: int) -> None:
             if done < total:
-                self.tick(replace(self.at, doing=f"{what} {part} {done:,}/{total:,}"))
+                self._show(replace(self.at, doing=f"{what} {part} {done:,}/{total:,}"))
 
-        args = (method, self.shared.inputs, self.dataset, self.spec.split, part, self.device, self.spec.precision)
+        args = (method, self.inputs, self.dataset, self.spec.split, part, self.device, self.spec.precision)
         return ranked(score_part(*args), ranking)
 
     def _tick(self, tick: Tick) -> None:
         self.at = tick
+        self._show(tick)
+
+    def _show(self, tick: Tick) -> None:
+        if self.heart is not None:
+            self.heart.beat(**vars(tick))
         self.tick(tick)
 
     def _judge(self, records: dict[str, Tensor], epoch: int) -> dict[str, Any]:
@@ -230,26 +273,36 @@ class _Run:
         self.folder.pairs.mkdir(exist_ok=True)
         write_tensors(self.folder.pairs / f"epoch-{epoch:03d}.safetensors", records)
 
+    def _validate(self, method: Method) -> dict[str, float]:
+        found = self._ranked(method, "val")[0] if self.world.first else None
+        return dict(self.world.share(found))
+
     def _hooks(self) -> Hooks:
+        if not self.world.first:
+            return Hooks(self._validate, lambda r, e: {}, lambda r, e: None, lambda line: None, lambda tick: None)
         return Hooks(
-            validate=lambda m: dict(self._ranked(m, "val")[0]),  # type: ignore[arg-type]
+            validate=self._validate,
             judge=self._judge,
             keep=self._keep,
             log=self.folder.log,
             tick=self._tick,
         )
 
+    def trainer(self) -> Trainer:
+        """Method, pairs and recipe joined; what is known against the weights is among the warnings from the start."""
+        spec, recipe = self.spec, self.spec.recipe
+        method = build(spec, self.shared.template, len(self.index.pairs), len(self.dataset.classes)).to(self.device)
+        shown = self.dataset, self.index.pairs, self.inputs, recipe.batch_size, self.device
+        pairs = TrainingPairs(*shown, augmentation_of(recipe), self.world)
+        trainer = Trainer(method, pairs, recipe, spec.seed, spec.precision, self.folder.path, self._hooks())
+        if warning := warning_of(spec.backbone, spec.weights):
+            trainer.warn(warning)
+        return trainer
+
     def result(self) -> Result:
         """Train, evaluate, describe."""
-        method = build(self.spec, self.shared.template, len(self.index.pairs), len(self.dataset.classes)).to(
-            self.device
-        )
-        pairs = TrainingPairs(
-            self.dataset, self.index.pairs, self.shared.inputs, self.spec.recipe.batch_size, self.device
-        )
-        trainer = Trainer(
-            method, pairs, self.spec.recipe, self.spec.seed, self.spec.precision, self.folder.path, self._hooks()
-        )
+        trainer = self.trainer()
+        method = trainer.method
         forget_peak(self.device)
         state = trainer.fit()
         peak = peak_mb(self.device)
@@ -293,7 +346,7 @@ class _Run:
                 "test": round(tested, 3),
                 "epochs": state.laps,
             },
-            "environment": {**environment(self.device), "memory_peak_mb": peak},
+            "environment": {**environment(self.device), "memory_peak_mb": peak, "world_size": self.world.size},
         }
         if test:
             result["test"] = test

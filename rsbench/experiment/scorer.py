@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 GEORSCLIP = "georsclip"
 """The scorer of the paper: CLIP ViT-B/32 tuned on remote-sensing pairs."""
 
-_GEORSCLIP_MODEL = {"model": "ViT-B-32-quickgelu", "tag": "openai"}
-_GEORSCLIP_HUB = ("Zilun/GeoRSCLIP", "ckpt/RS5M_ViT-B-32.pt")
+_GEORSCLIP_BACKBONE = "georsclip-vit-b32"
 _FORMS = (GEORSCLIP, f"{GEORSCLIP}:FILE", "openclip:MODEL/TAG", "run:PATH")
 _LOCAL_WAYS = f"give a local file with --scorer {GEORSCLIP}:FILE, or a finished run with --scorer run:results/HASH"
 _DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -141,35 +140,13 @@ def _pretrained(typed: str) -> tuple[Method, dict[str, Any], list[str]]:
     kind, _, rest = typed.partition(":")
     try:
         if kind == GEORSCLIP:
-            weights, params = rest or str(_georsclip_file()), _GEORSCLIP_MODEL
+            backbone = build_backbone(_GEORSCLIP_BACKBONE, "full", rest or "hub", {}, seed=0)
         else:
             model, tag = rest.split("/")
-            weights, params = "hub", {"model": model, "tag": tag}
-        backbone = build_backbone("openclip", "full", weights, params, seed=0)
+            backbone = build_backbone("openclip", "full", "hub", {"model": model, "tag": tag}, seed=0)
     except WeightsError as error:
         raise WeightsError(f"scorer '{typed}': {str(error).partition(';')[0]}; {_LOCAL_WAYS}") from error
     return Method(backbone, None, Setup(0, 0, 0, 0)), backbone.facts(), []
-
-
-def _georsclip_file() -> Path:
-    """The hub's file, from the disk or downloaded.
-
-    Raises:
-        WeightsError: it cannot be had.
-    """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    from rsbench.backbones import openclip_weights
-
-    on_disk = try_to_load_from_cache(*_GEORSCLIP_HUB)
-    if isinstance(on_disk, str):
-        return Path(on_disk)
-    if not openclip_weights.reachable({"hf_hub": _GEORSCLIP_HUB[0]}):
-        raise WeightsError("its weights are not on disk and there is no network")
-    try:
-        return Path(hf_hub_download(*_GEORSCLIP_HUB))
-    except Exception as error:
-        raise WeightsError("its weights are not on disk and their download failed") from error
 
 
 @functools.cache

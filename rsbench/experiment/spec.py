@@ -15,7 +15,17 @@ from rsbench.training.recipe import Recipe
 SPEC_VERSION = 1
 
 ADDED: dict[str, dict[str, Any]] = {
-    "recipe": {"warmup_share": 0.0, "beta2": 0.999},
+    "recipe": {
+        "warmup_share": 0.0,
+        "beta2": 0.999,
+        "backbone_lr_scale": 1.0,
+        "freeze": 0,
+        "grad_checkpoint": False,
+        "ema": 0.0,
+        "crop": 1.0,
+        "flip": False,
+        "chunk_size": 0,
+    },
     "noise": {"scorer": "", "threshold": None, "quantile": None},
 }
 """Fields younger than the first results: left out at these values, so that older runs keep their hash."""

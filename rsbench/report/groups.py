@@ -63,6 +63,9 @@ UNPOOLABLE = {
     "dataset": "it would mix test sets",
     "fingerprint": "it would mix test sets",
     "revisions.dataset": "it would mix test sets",
+    "revisions.method": "it would mix versions of the code",
+    "revisions.backbone": "it would mix versions of the code",
+    "schema": "it would mix versions of the code",
     "split": "it would mix test sets",
     "held_out": "it would mix validation and test numbers",
     "recipe.selection": "it would mix ways of choosing the epoch",
@@ -158,7 +161,12 @@ def check_pool(pool: Sequence[str], results: Sequence[Result]) -> None:
 
 
 def by_row(results: Iterable[Result], pool: Sequence[str] = ()) -> list[Group]:
-    """Runs per row: equal in all but the seed, a noise list per seed (``--noise-seed per-run``), and pooled fields."""
+    """Runs per row: equal in all but the seed, a noise list per seed (``--noise-seed per-run``), and pooled fields.
+
+    Runs of different revisions of method, backbone or dataset, or of different result schemas, never share a row.
+    """
+    results = list(results)
+    schemas = {r.get("schema") for r in results}
     found: dict[tuple[RowKey, str], list[Result]] = defaultdict(list)
     settings: dict[tuple[RowKey, str], dict[str, Any]] = {}
     for result in results:
@@ -166,6 +174,7 @@ def by_row(results: Iterable[Result], pool: Sequence[str] = ()) -> list[Group]:
         key = row_key(spec)
         skipped = _NAMED | _NOISE_FILE_FIELDS | set(pool)
         rest = {k: v for k, v in flatten(spec).items() if k not in skipped}
+        rest |= {"schema": result.get("schema")} if len(schemas) > 1 else {}
         name = (key, repr(sorted(rest.items())))
         settings[name] = rest
         found[name].append(result)

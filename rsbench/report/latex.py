@@ -36,6 +36,7 @@ _ESCAPES = {
 _TABLE = str.maketrans(_ESCAPES)
 TALL = 32
 """Rows that fit a page, each with a rule, with heading and a few notes; a float cannot break across pages."""
+CONTINUED = " (continued)"
 MANY = 8
 """Notes that fit under a table; more of them follow it as running text, which can break."""
 _LETTERS = {chr(c) for c in range(0xC0, 0x100)} - {chr(c) for c in (0xD0, 0xD7, 0xDE, 0xF0, 0xF7, 0xFE)}
@@ -86,7 +87,7 @@ def _parts(table: Table) -> list[Table]:
     return [
         replace(
             table,
-            title=table.title + (" (continued)" if at else ""),
+            title=table.title + (CONTINUED if at else ""),
             rows=table.rows[begin:end],
             notes=table.notes if end == len(table.rows) else (),
         )
@@ -112,7 +113,7 @@ def _render(table: Table) -> str:
     blocks = ["\n".join(" & ".join(map(_cell, row.cells)) + r" \\" for row in block) for block in table.blocks()]
     notes = r" \\ ".join(escape(n) for n in table.notes)
     below = [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\scriptsize {notes}}}"]
-    after = [rf"{{\scriptsize\noindent {escape(table.title)}: {notes}\par}}"]
+    after = [rf"{{\scriptsize\noindent {escape(table.title.removesuffix(CONTINUED))}: {notes}\par}}"]
     running = len(table.notes) > MANY
     return "\n".join(
         [

@@ -105,7 +105,8 @@ def _wrong(spec: dict[str, Any]) -> str:
     return "" if type(seed) is int else f"seed {seed!r} is no whole number"
 
 
-def _numbers(result: Result) -> Any:
+def figures(result: Result) -> Any:
+    """What two results of one run must agree in."""
     return [result.get(k) for k in ("test", "val", "best_epoch", "detection")]
 
 
@@ -114,5 +115,5 @@ def _keep(kept: dict[str, Result], result: Result, file: Path) -> None:
     before = kept.get(name)
     if before is None or (before.get("status") != "done" and result.get("status") == "done"):
         kept[name] = result
-    elif before.get("status") == result.get("status") == "done" and _numbers(before) != _numbers(result):
+    elif before.get("status") == result.get("status") == "done" and figures(before) != figures(result):
         before.setdefault("warnings", []).append(f"run {name} is stored twice with other numbers: {file} was left out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,6 +56,7 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.weights = self.path / "weights.safetensors"
         self.pairs = self.path / "pairs"
+        self.lock = self.path / ".lock"
 
     def state(self) -> str:
         """``done``, ``failed``, ``partial`` (a checkpoint to resume from) or ``new``.
@@ -88,9 +90,9 @@ class RunFolder:
             BusyError: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.lock)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=0.2, poll_interval=0.02)  # a watcher holds it for an instant, see ``held``
         except Timeout:
             raise BusyError(
                 f"run {self.path.name} is being worked on by another process; wait for it, or use another --out"
@@ -99,6 +101,18 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def held(self) -> bool | None:
+        """Whether a process holds the run; None where the lock cannot be tried (a read-only folder)."""
+        if not self.lock.exists():
+            return False
+        try:
+            with FileLock(self.lock, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return None
 
     def open(self, spec: Mapping[str, Any]) -> None:
         """Write the spec, or check that the one there is the same; remove what a killed writer left.
@@ -115,6 +129,19 @@ class RunFolder:
                 "or run with --overwrite always"
             )
         write_json(self.spec, plain)
+
+    def take_in(self, come: Path) -> None:
+        """Move the files of a finished run here, ``result.json`` last: a run counts only once that is there.
+
+        Args:
+            come: folder on the same file system; emptied. This run must be held.
+        """
+        files = sorted(p for p in come.rglob("*") if p.is_file())
+        for path in sorted(files, key=lambda p: p == come / self.result.name):
+            target = self.path / path.relative_to(come)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+        self.checkpoint.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget everything but the lock."""

@@ -296,7 +296,8 @@ def test_missing_weights_without_network_name_both_ways_out(refused, tmp_path, m
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     line = refused("run --dataset rsitmd --method infonce --jobs 1 --device cpu --out {t}/results")
-    assert "not on disk and there is no network" in line
+    assert "not on disk and HF_HUB_OFFLINE is set" in line
+    assert "hf download" in line and "HF_HOME" in line
     assert "--weights FILE" in line
     assert "--backbone lite" in line
 

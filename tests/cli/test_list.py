@@ -30,7 +30,8 @@ def test_every_registered_name_is_listed(listed):
 
 
 def test_kind_and_wildcard_narrow(listed):
-    assert [r["name"] for r in listed("datasets", "--filter", "rs*")["datasets"]] == ["rsicd", "rsicd-2k", "rsitmd"]
+    found = [r["name"] for r in listed("datasets", "--filter", "rs*")["datasets"]]
+    assert found == ["rsicd", "rsicd-2k", "rsitmd", "rs5m"]
     assert listed("methods", "--filter", "rs*") == {}
 
 
@@ -42,8 +43,8 @@ def test_methods_name_their_variants(listed):
 def test_state_of_datasets(listed, tmp_path):
     rows = {r["name"]: r["state"] for r in listed("datasets")["datasets"]}
     assert rows["toy"] == "made on first use"
-    assert rows["rsitmd"] == "needs: rsbench prepare rsitmd"
-    assert rows["rsicd-2k"] == "needs: rsbench prepare rsicd"
+    assert rows["rsitmd"] == "needs: rsbench prepare rsitmd (downloads)"
+    assert rows["rsicd-2k"] == "needs: rsbench prepare rsicd (downloads)"
     folder = tmp_path / "datasets" / "rsitmd"
     folder.mkdir(parents=True)
     (folder / "dataset.json").write_text("{}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib.util
 import json
 import shlex
@@ -293,3 +294,115 @@ def test_a_backbone_trained_from_pixels_goes_the_same_road(tmp_path, data_root):
     assert result["spec"]["tuning"] == "full"
     assert result["test"]["best"]["mr"] > 3, "chance is about 0.9"
     assert main(["eval", str(tmp_path / hashes(tmp_path)[0]), "--root", str(data_root)]) == 0
+
+
+MATRIX = """
+dataset = "toy"
+[set]
+"recipe.epochs" = 2
+"recipe.validate_every" = 2
+[matrix]
+method = ["infonce", "rcl", "recon"]
+noise = [0, 0.4]
+recipe = ["common", "paper"]
+seeds = 2
+[[exclude]]
+method = ["rcl", "recon"]
+recipe = "paper"
+[[exclude]]
+method = "recon"
+[[include]]
+method = "rcl"
+noise = 0.4
+seeds = 3
+"""
+
+
+@pytest.fixture
+def matrix(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text(MATRIX)
+    return str(path)
+
+
+def test_a_grid_file_plans_its_cells_and_says_what_is_impossible(grid, matrix, capsys, data_root):
+    words = ["--grid", matrix, "--out", str(grid), "--root", str(data_root)]
+    assert main(["plan", *words, "--json"]) == 0
+    *runs, impossible = json.loads(capsys.readouterr().out)
+    found = [(r["spec"]["method"], r["spec"]["noise"]["rate"], r["spec"]["seed"], r["state"]) for r in runs]
+    by_hand = [(m, n, s, "done") for m in ("infonce", "rcl") for n in (0.0, 0.4) for s in (0, 1)]
+    assert sorted(found) == sorted([*by_hand, ("rcl", 0.4, 2, "new")])
+    assert all(r["seconds"] > 0 for r in runs), "runs of the same kind were done before"
+    assert (impossible["state"], impossible["runs"]) == ("impossible", 4)
+    assert "no published recipe" in impossible["reason"]
+    set_by_all = {"recipe.epochs": "2", "recipe.validate_every": "2"}
+    assert impossible["asked"] == {"dataset": "toy", "noise": "0,0.4", "method": "infonce", **set_by_all}
+
+    assert main(["plan", *words, "--jobs", "2"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("infonce toy noise 0,0.4") and "no published recipe" in line for line in shown)
+    assert shown[-1].startswith("13 runs: 8 done, 1 new, 4 impossible; 1 to do, about ")
+    assert "with 2 at a time" in shown[-1]
+
+
+def test_what_is_possible_runs_and_the_rest_makes_the_exit_code_one(matrix, capsys, data_root, tmp_path):
+    words = ["run", "--grid", matrix, "--method", "infonce", "--noise", "0.4", "--seed-list", "5", "--jobs", "1"]
+    words += ["--set", "recipe.epochs=1", "--out", str(tmp_path / "out"), "--root", str(data_root)]
+    assert main(words) == 1
+    shown = capsys.readouterr()
+    assert "no published recipe" in shown.out and "[1/1] infonce toy noise 0.4 seed 5: test mR" in shown.out
+    assert f"rsbench run --grid {matrix} --method infonce --noise 0.4 --seed-list 5" in shown.out
+    assert len(hashes(tmp_path / "out")) == 1
+
+
+def test_all_that_is_wrong_is_told_at_once_and_nothing_starts(capsys, data_root, tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text('dataset = "toy"\n[matrix]\nmethod = ["sremm", "rcl"]\nnoise = [0, 2]\n"set.method.tua" = [1, 2]\n')
+    assert main(["run", "--grid", str(path), "--out", str(tmp_path / "out"), "--root", str(data_root)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
+    for says in ("did you mean srem", "--noise 2 is outside", "did you mean tau"):
+        assert sum(says in line for line in lines) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_result_is_told_and_the_rest_goes_on(capsys, data_root, tmp_path):
+    words = ["--dataset", "toy", "--method", "infonce", "--noise", "0.4", "--seeds", "2", "--out", str(tmp_path)]
+    words += ["--set", "recipe.epochs=1", "--root", str(data_root), "--jobs", "1"]
+    assert main(["plan", *words, "--json"]) == 0
+    torn, whole = (j["hash"] for j in json.loads(capsys.readouterr().out))
+    (tmp_path / torn).mkdir()
+    (tmp_path / torn / "result.json").write_text('{"schema": 1, "st')
+    assert main(["run", *words]) == 1
+    shown = capsys.readouterr().out
+    assert "impossible" in shown and f"delete the folder {torn}" in shown
+    assert RunFolder(tmp_path, whole).state() == "done"
+    assert main(["run", *words, "--overwrite", "always"]) == 0
+    assert RunFolder(tmp_path, torn).state() == "done"
+
+
+def test_a_folder_that_cannot_be_written_ends_with_one_line_before_any_work(capsys, data_root, tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path))
+
+    monkeypatch.setattr("rsbench.cli.launching.tempfile.NamedTemporaryFile", refused)
+    monkeypatch.setattr("rsbench.experiment.run.materials", None)
+    words = ["run", "--dataset", "toy", "--method", "infonce", "--out", str(tmp_path), "--root", str(data_root)]
+    assert main(words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "Read-only file system" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--launcher locl", "unknown launcher 'locl'; did you mean local"),
+        ("--launch slot=2", "did you mean slots"),
+        ("--launch slots=2 --jobs 3", "contradict each other"),
+        ("--launch memory_mb=-1", "give 0 or more"),
+    ],
+)
+def test_launchers_and_their_settings_are_checked_first(capsys, words, says):
+    assert main(["run", "--method", "infonce", "--dataset", "nowhere", *words.split()]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and says in lines[0]
