@@ -63,7 +63,7 @@ clean: ## remove everything that make made, .venv included
 	@touch $@ .venv/.demo
 
 .venv/.slow: .venv/.dev
-	$(INSTALL) '.[ray,slurm]'
+	$(INSTALL) '.[ray,slurm,ddp]'
 	@touch $@
 
 .venv/.docs: .venv/bin/python $(SOURCES)

@@ -127,11 +127,12 @@ def _as_dict(searcher: Searcher, found: Found) -> dict[str, Any]:
 def _write(
     searcher: Searcher, sections: list[tuple[str, list[Found]]], output: Path, gallery: int | None, seed: int
 ) -> None:
+    from rsbench.report.plots import FORMS, write_figure
     from rsbench.report.retrieved import write_retrieved
-    from rsbench.report.retrieved_figure import FORMS, write_figure
+    from rsbench.report.retrieved_figure import draw_retrieved
 
     if output.suffix.lower() in FORMS:
-        write_figure(output, sections)
+        write_figure(draw_retrieved(sections), output)
         return
     facts = searcher.facts
     facts += (

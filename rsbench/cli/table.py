@@ -61,6 +61,9 @@ def table(
     std: Annotated[bool, typer.Option("--std/--no-std", help="Show ± (in every format).")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    curves: Annotated[
+        Path | None, typer.Option(help="Write mR against noise as figures instead: FILE.png, .svg or .pdf.")
+    ] = None,
 ) -> None:
     """Print mean ± sample standard deviation over seeds, best bold, second underlined."""
     one_format(form, as_json)
@@ -81,6 +84,9 @@ def table(
         validation=validation or None,
     )
     _tell_hidden(found, chosen)
+    if curves is not None:
+        _draw(chosen, curves, published or bool(benchmark))
+        return
     if benchmark:
         tables = [_as_published(benchmark, chosen, dataset, noise, split_names(pool))]
     else:
@@ -117,6 +123,19 @@ def _check(*, published: bool, benchmark: str, wide: bool, validation: bool, sor
         raise UsageError(f"{first} and --sort exclude each other: the printed order stays")
     if benchmark and rivals:
         raise UsageError(f"{first} and --rivals exclude each other: a table with gaps marks no best")
+
+
+def _draw(chosen: Sequence[Result], path: Path, printed: bool) -> None:
+    """The curves of every table, a file each."""
+    from rsbench.report.noise_curves import write_noise_curves
+    from rsbench.report.plots import FORMS
+
+    if printed:
+        raise UsageError("--curves shows our runs alone: drop --published or --benchmark")
+    if path.suffix.lower() not in FORMS or not path.parent.is_dir():
+        raise UsageError(f"--curves '{path}': give a file in an existing folder that ends in {', '.join(FORMS)}")
+    for file, title in write_noise_curves(chosen, path):
+        console.print(f"wrote {file}: {title}", markup=False, soft_wrap=True)
 
 
 def _tables_of(chosen: Sequence[Result], sort: str, pool: list[str], wide: bool, rivals: bool) -> list[Table]:

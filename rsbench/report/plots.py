@@ -75,6 +75,25 @@ def save(figure: Figure, folder: Path, name: str) -> None:
             write_atomic(folder / f"{name}.{form}", buffer.getvalue())
 
 
+FORMS = (".png", ".svg", ".pdf")
+"""Endings of files that a command writes as figures."""
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write one figure in the form that the ending names, one of ``FORMS``.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    import matplotlib
+
+    buffer, form = io.BytesIO(), path.suffix.removeprefix(".").lower()
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form, {})
+    with matplotlib.rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(buffer, format=form, dpi=110, metadata=metadata)
+    write_atomic(path, buffer.getvalue())
+
+
 def histograms(panels: Mapping[str, Floats], mismatched: Bools | None, label: str = "") -> Figure:
     """Densities of per-pair values, one panel each; clean and mismatched pairs apart where the truth is known.
 

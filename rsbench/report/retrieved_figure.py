@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsbench.errors import UsageError
-from rsbench.files import write_atomic
 from rsbench.report.retrieved import SIGNS, Found, Hit, Pixels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-FORMS = (".png", ".svg", ".pdf")
-"""Endings of files that are figures; any other is a page."""
 
 RIGHT, WRONG, UNKNOWN = "#1a7f37", "#c62828", "#555555"
 LINES = {True: (RIGHT, "-"), False: (WRONG, "--"), None: (UNKNOWN, "-")}
@@ -56,22 +50,6 @@ def draw_retrieved(sections: Sequence[tuple[str, Sequence[Found]]]) -> Figure:
             if hit.image is not None:
                 _picture(axis, hit.image, hit)
     return figure
-
-
-def write_figure(path: Path, sections: Sequence[tuple[str, Sequence[Found]]]) -> None:
-    """Write ``draw_retrieved`` in the form that the ending names, one of ``FORMS``.
-
-    Raises:
-        UsageError: no answer at all.
-        OSError: the folder cannot be written.
-    """
-    import matplotlib
-
-    buffer, form = io.BytesIO(), path.suffix.removeprefix(".").lower()
-    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form, {})
-    with matplotlib.rc_context({"svg.hashsalt": path.name}):
-        draw_retrieved(sections).savefig(buffer, format=form, dpi=110, metadata=metadata)
-    write_atomic(path, buffer.getvalue())
 
 
 def _blank(axis: Any) -> Any:

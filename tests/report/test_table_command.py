@@ -95,3 +95,20 @@ def test_searches_on_validation_are_named_and_shown_on_request(tmp_path, capsys)
     shown = capsys.readouterr()
     assert "VALIDATION ONLY" in shown.out
     assert "not shown" not in shown.err
+
+
+def test_curves_are_figures_of_each_table(tmp_path):
+    runs = [result_of(spec_of("srem", rate, seed), 30 - 20 * rate + seed) for rate in (0, 0.4, 0.8) for seed in (0, 1)]
+    other = [result_of(spec_of("srem", rate, dataset="rsitmd"), 9.0) for rate in (0, 0.4)]
+    folder, out = write(tmp_path / "results", *runs, *other), tmp_path / "c.svg"
+    said = call(folder, "--curves", out)
+    assert said.count("wrote") == 2 and "c-1.svg: rsicd" in said and "c-2.svg: rsitmd" in said
+    assert "srem" in (tmp_path / "c-1.svg").read_text(encoding="utf-8")
+    call(folder, "--dataset", "rsitmd", "--curves", tmp_path / "one.png")
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="a curve needs two"):
+        call(folder, "--noise", "0.4", "--curves", out)
+    with pytest.raises(UsageError, match="ends in .png"):
+        call(folder, "--curves", tmp_path / "c.txt")
+    with pytest.raises(UsageError, match="drop --published"):
+        call(folder, "--published", "--curves", out)
