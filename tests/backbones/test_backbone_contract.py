@@ -24,6 +24,7 @@ from rsbench.errors import UnknownNameError, UsageError, WeightsError
 from rsbench.registry import BACKBONES
 
 CPU = torch.device("cpu")
+HEADS = {"hidden": 16, "dim": 8, "words": 6}
 CASES = {
     "toy": ("toy", "heads", "", {"hidden": 16, "dim": 8}, 48),
     "tiny": ("tiny", "full", "", {"size": 16, "width": 8, "dim": 8}, 24),
@@ -32,6 +33,9 @@ CASES = {
     "lite-full": ("lite", "full", "", {"hidden": 16, "dim": 8, "size": 64, "grid": 2, "flip": True}, 64),
     "openclip": ("openclip", "full", "random", {"model": "rsbench-test"}, 32),
     **{name: (name, "full", "random", {}, side) for name, side in CHECKPOINTS.items()},
+    "clip-vit-b32-lora": ("clip-vit-b32", "lora", "random", {"rank": 2}, CHECKPOINTS["clip-vit-b32"]),
+    "openclip-heads": ("openclip", "heads", "random", {"model": "rsbench-test", **HEADS}, 32),
+    "openclip-resnet-heads": ("openclip", "heads", "random", {"model": "RN50-quickgelu", **HEADS}, 64),
     **TOWERS,
 }
 

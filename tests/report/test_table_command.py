@@ -108,7 +108,7 @@ def test_curves_are_figures_of_each_table(tmp_path):
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="a curve needs two"):
         call(folder, "--noise", "0.4", "--curves", out)
-    with pytest.raises(UsageError, match="ends in .png"):
+    with pytest.raises(UsageError, match=r"ends in \.png"):
         call(folder, "--curves", tmp_path / "c.txt")
     with pytest.raises(UsageError, match="drop --published"):
         call(folder, "--published", "--curves", out)
