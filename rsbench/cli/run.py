@@ -43,7 +43,7 @@ PmpQuantile = Annotated[
     float | None, typer.Option(help="Kind pmp: the threshold as a quantile of the scores of mismatched pairs.")
 ]
 BackboneOption = Annotated[str | None, typer.Option("--backbone", "-b", help="Backbone; default: the dataset's.")]
-Tuning = Annotated[str | None, typer.Option(help="Tuning: heads, full; default: the dataset's.")]
+Tuning = Annotated[str | None, typer.Option(help="Tuning: heads, full, lora; default: the dataset's.")]
 Weights = Annotated[str | None, typer.Option(help="Weights: bundled, hub, random or a local file.")]
 RecipeOption = Annotated[str, typer.Option(help="Recipe: common (the house's) or paper (as published).")]
 Precision = Annotated[str, typer.Option(help="Precision: auto, fp32, bf16 or fp16.")]
