@@ -106,7 +106,7 @@ def serve(pipe: Connection, driver: int, options: Options) -> None:
 
     die_with(driver)
     use_one_thread()
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):  # the driver is gone
         pipe.send(READY)
         while True:
             job = pipe.recv()
