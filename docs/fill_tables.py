@@ -4,7 +4,8 @@
 
 A table stands between ``<!-- rsbench table WORDS -->`` and ``<!-- end -->``; it is what that command prints with
 ``--format markdown``, with titles where there are several tables.
-``<!-- rsbench compare WORDS -->`` likewise. The tests check that every table is what its command prints now.
+``<!-- rsbench compare WORDS -->`` and ``<!-- rsbench cost WORDS -->`` likewise. The tests check that every table is
+what its command prints now.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from pathlib import Path
 from rsbench.report.build import build_tables
 from rsbench.report.comparison import compare
 from rsbench.report.comparison_table import comparison_tables
+from rsbench.report.cost import cost_tables
 from rsbench.report.markdown import render
+from rsbench.report.printed_cost import printed_costs
 from rsbench.report.select import select
 from rsbench.results.frame import load_results
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(
-    r"(<!-- (?P<command>rsbench table|rsbench compare) (?P<words>[^>]*?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+    r"(<!-- (?P<command>rsbench (?:table|compare|cost)) (?P<words>[^>]*?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
 )
 
 FILTERS = {
@@ -79,9 +82,17 @@ def comparison_of(words: str) -> str:
     return body(render(comparison_tables(found)), options)
 
 
+def costs_of(words: str) -> str:
+    """Markdown of ``rsbench cost WORDS``: folders, ``--against``, comma filters, ``--published``, ``--notes``."""
+    folders, options = parsed(words)
+    results, base = select(load_results(folders), **filters_of(options)), options.get("against")
+    printed = printed_costs(base) if "published" in options else []
+    return body(render([*cost_tables(results, base), *printed]), options)
+
+
 def filled(text: str) -> str:
     """A document with every marked table made anew."""
-    makers = {"rsbench table": table_of, "rsbench compare": comparison_of}
+    makers = {"rsbench table": table_of, "rsbench compare": comparison_of, "rsbench cost": costs_of}
     return MARKED.sub(lambda m: f"{m[1]}\n{makers[m['command']](m['words'])}\n{m['end']}", text)
 
 
