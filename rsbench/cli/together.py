@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -51,17 +53,21 @@ def _lead(parts: list[Asked], lead: Callable[[list[Asked]], None]) -> None:
     from rsbench.training.world import join
 
     world = join(parts[0]["device"])
+    code = 0
     try:
         lead(parts)
-    except typer.Exit:  # some run is impossible; the others are done
-        _part(world)
-        raise
-    _part(world)
-
-
-def _part(world: World) -> None:
+    except typer.Exit as ended:  # some run is impossible; the others are done
+        code = ended.exit_code
     world.share(None)  # no more runs, see ``follow``
-    world.leave()
+    _end(world, code)
+
+
+def _end(world: World, code: int) -> None:
+    """Leave together, without tearing the interpreter down: threads of gloo that it meets would abort it."""
+    world.meet()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _follow(read: Callable[[], list[Asked]], here: Place) -> None:
@@ -84,4 +90,4 @@ def _take_part(asked: Asked) -> None:
 
     world = join(asked["device"])
     follow(Options(data_root(asked["root"]), asked["out"], asked["device"]))
-    world.leave()
+    _end(world, 0)

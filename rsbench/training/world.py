@@ -140,6 +140,11 @@ class World:
             dist.broadcast(data, 0)
         return json.loads(bytes(data.cpu().numpy()))
 
+    def meet(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
     def leave(self) -> None:
         """Part; call it after the last exchange."""
         global _current

@@ -66,7 +66,8 @@ def test_two_processes_end_like_one(tmp_path: Path) -> None:
 
 def test_a_kill_of_one_process_ends_all_and_the_run_goes_on(tmp_path: Path) -> None:
     words = (*RUN, "--set", "recipe.epochs=12")
-    assert finished(start(*words, "--out", str(tmp_path / "whole")))[0] == 0
+    code, _, err = finished(start(*words, "--out", str(tmp_path / "whole")))
+    assert code == 0, err
     process = start(*words, "--out", str(tmp_path / "killed"))
     deadline = time.monotonic() + PATIENCE
     while not list((tmp_path / "killed").glob("*/checkpoint.safetensors")):
