@@ -70,3 +70,11 @@ def print_rows(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def print_json(data: Any) -> None:
     """Print data as JSON on stdout, the same on a terminal and in a pipe."""
     print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def spoken(seconds: float) -> str:
+    """A duration as one reads it: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -11,7 +11,7 @@ import typer
 
 from rsbench.cli.asking import Asked, Planned, plan_of, typed_parts
 from rsbench.cli.benchmark import show_table, table_lines
-from rsbench.cli.console import console, print_rows
+from rsbench.cli.console import console, print_rows, spoken
 from rsbench.cli.live import label
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 RUN_ONLY = ("device", "dry_run", "no_weights")
 """Flags of ``run`` that mean nothing to ``plan``."""
-
-HOUR = 3600.0
 
 
 def plan(context: typer.Context, **flags: object) -> None:
@@ -91,13 +89,6 @@ def _sums(planned: Planned, seconds: dict[str, float | None], asked: Asked) -> s
     slots = parallel_runs(asked)
     text += f", about {spoken(wall_seconds(known, slots))} with {slots} at a time ({spoken(sum(known))} of work)"
     return text + (f", not counting {len(todo) - len(known)} whose length is unknown" if len(known) < len(todo) else "")
-
-
-def spoken(seconds: float) -> str:
-    """A duration with two figures at most."""
-    if seconds >= HOUR:
-        return f"{seconds / HOUR:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def _print_json(planned: Planned, seconds: dict[str, float | None]) -> None:

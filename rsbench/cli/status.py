@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsbench.cli.console import PIPE_WIDTH, console, errors, print_json
+from rsbench.cli.console import PIPE_WIDTH, console, errors, print_json, spoken
 from rsbench.errors import RsbenchError
 
 if TYPE_CHECKING:
@@ -161,11 +161,3 @@ def _reasons(state: str, runs: list[RunStatus], most: int) -> list[RenderableTyp
 
     lines = [Text(f"{state}: {r.hash} {r.label}: {' '.join(r.reason.split())}") for r in runs[:most]]
     return [*lines, *([Text(f"{state}: and {len(runs) - most} more")] if len(runs) > most else [])]
-
-
-def spoken(seconds: float) -> str:
-    """A duration as one reads it: ``45 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

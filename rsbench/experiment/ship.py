@@ -7,14 +7,14 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rsbench import __version__
 from rsbench.errors import ResultError
 from rsbench.experiment.bundle import RUN_FILES
+from rsbench.experiment.spec import spec_hash
 from rsbench.files import temporary
 from rsbench.progress import Progress, silent
 from rsbench.results.folders import run_folders
@@ -123,12 +123,6 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     info = tarfile.TarInfo(name)  # owner, mode and time are fixed
     info.size = len(content)
     archive.addfile(info, io.BytesIO(content))
-
-
-def spec_hash(spec: Mapping[str, Any]) -> str:
-    """The hash of a stored spec, as ``RunSpec.hash`` makes it; needs no field to be known to this version."""
-    canonical = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def checked(folder: Path) -> Result:

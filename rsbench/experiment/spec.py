@@ -75,14 +75,10 @@ class RunSpec:
             found[part] = {k: v for k, v in found[part].items() if k not in fields or v != fields[k]}
         return found
 
-    def canonical(self) -> str:
-        """Canonical JSON: sorted keys, no spaces."""
-        return json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-
     @property
     def hash(self) -> str:
-        """First 16 hex digits of the sha256 of the canonical JSON."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+        """Name of the run's folder, see ``spec_hash``."""
+        return spec_hash(self.as_dict())
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunSpec:
@@ -92,3 +88,13 @@ class RunSpec:
         recipe["decay_epochs"] = tuple(recipe.get("decay_epochs", ()))
         fields["noise"], fields["recipe"] = NoiseSpec(**data["noise"]), Recipe(**recipe)
         return cls(**fields)
+
+
+def spec_hash(spec: Mapping[str, Any]) -> str:
+    """First 16 hex digits of the sha256 of a spec as canonical JSON: sorted keys, no spaces.
+
+    Args:
+        spec: of ``RunSpec.as_dict``, or as stored; no field of it needs to be known to this version.
+    """
+    canonical = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

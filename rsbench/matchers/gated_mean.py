@@ -37,6 +37,7 @@ class _GatedMean(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, own: Tensor, key: Tensor, other: Tensor, attention: Tensor, share: Tensor
     ) -> Tensor:
+        """Weighted means of gated fragments, block by block; gates and gated fragments are not kept."""
         ctx.save_for_backward(query, own, key, other, attention, share)
         found = query.new_empty(len(key), len(query), query.shape[-1])
         for part in _blocks(query, key):
@@ -48,6 +49,7 @@ class _GatedMean(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of all inputs but ``share``; the gates are computed again."""
         query, own, key, other, attention, share = ctx.saved_tensors
         d_query, d_own = torch.zeros_like(query).flatten(0, 1), torch.zeros_like(own).flatten(0, 1)
         d_key, d_other, d_attention = torch.empty_like(key), torch.empty_like(other), torch.empty_like(attention)

@@ -165,6 +165,7 @@ class _Writer:
             (folder / name).mkdir()
 
     def write(self) -> int:
+        """Write every page; their number."""
         for name in ("site.css", "site.js"):
             (self.folder / name).write_text(asset(name), encoding="utf-8")
         for number, (page, title, text, sections) in enumerate(self._sections(), 1):

@@ -141,9 +141,14 @@ class World:
         return json.loads(bytes(data.cpu().numpy()))
 
     def meet(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process is here.
+
+        Raises:
+            ConnectionError: another process has ended.
+        """
         if self.size > 1:
-            dist.barrier()
+            with _in_touch():
+                dist.barrier()
 
     def leave(self) -> None:
         """Part; call it after the last exchange."""

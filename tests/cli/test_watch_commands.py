@@ -17,7 +17,7 @@ from stored_runs import done, failed, put, spec_of, tree
 import rsbench.cli.status as status_command
 from rsbench.cli import logs
 from rsbench.cli.app import main
-from rsbench.cli.status import spoken
+from rsbench.cli.console import spoken
 from rsbench.experiment.plan import Job
 from rsbench.results.heartbeat import Heart
 from rsbench.results.plans import Planned, remember_plan

@@ -17,7 +17,8 @@ from stored_runs import done, failed, failure_of, json_of, put, result_of, spec_
 
 from rsbench.errors import ArchiveError, ResultError
 from rsbench.experiment.receive import import_runs
-from rsbench.experiment.ship import export, spec_hash
+from rsbench.experiment.ship import export
+from rsbench.experiment.spec import spec_hash
 from rsbench.results.heartbeat import Heart
 from rsbench.results.store import RunFolder
 

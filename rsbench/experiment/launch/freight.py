@@ -102,6 +102,7 @@ class _Cutter(io.RawIOBase):
         self.put, self.size, self.held = put, size, bytearray()
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Take bytes, and hand on every chunk that is full."""
         self.held += data
         while len(self.held) >= self.size:
             self.put(bytes(self.held[: self.size]))
@@ -121,6 +122,7 @@ class _Joiner(io.RawIOBase):
         self.chunks, self.held = iter(chunks), memoryview(b"")  # a view: cutting it copies nothing
 
     def read(self, size: int = -1) -> bytes:
+        """The next ``size`` bytes, fewer at the end; all that is left where ``size`` is negative."""
         parts: list[memoryview] = []
         while size:
             self.held = self.held or memoryview(next(self.chunks, b""))

@@ -161,7 +161,7 @@ def submit(
     try:
         executor.submit_array(batches)
     except submitit.core.utils.FailedJobError as error:
-        raise UsageError(f"SLURM refuses the jobs: {_said(error)}; see --launch in `rsbench run --help`") from None
+        raise UsageError(f"SLURM refuses the jobs: {_said(error)}; see its settings: rsbench describe slurm") from None
     return []
 
 
