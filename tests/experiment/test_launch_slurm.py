@@ -34,18 +34,21 @@ pytestmark = pytest.mark.slow  # only `make test-slow` installs the extra
 
 HERE = SlurmSettings(executor="local", array=2, runs_per_job=2)
 
+EPOCHS = "20"
+"""A task must still be at work when a test gets to it: the queue is looked at every 3 s, KillWait is 1 s."""
+
 
 def quiet(*_: object) -> None:
     """No progress."""
 
 
-def planned(data_root: Path, out: Path, seeds: int = 2, epochs: str = "4") -> list[Job]:
+def planned(data_root: Path, out: Path, seeds: int = 2) -> list[Job]:
     request = Request(
         methods=("infonce", "srem"),
         datasets=("toy",),
         rates=(0.4,),
         seeds=tuple(range(seeds)),
-        settings={"recipe.epochs": (epochs,)},
+        settings={"recipe.epochs": (EPOCHS,)},
     )
     return make_plan(resolve(request, data_root), out)
 
@@ -194,7 +197,7 @@ JobAcctGatherType=jobacct_gather/none
 MpiDefault=none
 ReturnToService=2
 SlurmdParameters=config_overrides
-KillWait=5
+KillWait=1
 MinJobAge=5
 JobRequeue=1
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
