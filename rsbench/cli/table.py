@@ -50,6 +50,7 @@ def table(
     recipe: Annotated[str, typer.Option(help="Only these recipes: common, paper.")] = "",
     sort: Annotated[str, typer.Option(help="Order within a rate: mr, another metric, method or backbone.")] = "mr",
     validation: Annotated[bool, typer.Option("--validation", help="Only searches on validation.")] = False,
+    folds: Annotated[int, typer.Option(help="Means over so many folds of the test part, where there are: 5.")] = 1,
     wide: Annotated[bool, typer.Option("--wide", help="Noise rates as columns of mR.")] = False,
     rivals: Annotated[bool, typer.Option("--rivals", help="Mark the best with its rivals within noise.")] = False,
     pool: Annotated[str, typer.Option(help="Average over these settings although they differ.")] = "",
@@ -68,12 +69,14 @@ def table(
     """Print mean ± sample standard deviation over seeds, best bold, second underlined."""
     one_format(form, as_json)
     _check(published=published, benchmark=benchmark, wide=wide, validation=validation, sort=sort, rivals=rivals)
+    from rsbench.report.folds import check_folds, over_folds
     from rsbench.report.select import select
     from rsbench.results.frame import load_results
 
     found = load_results(results)
+    check_folds(found, folds)
     chosen = select(
-        found,
+        over_folds(found, folds),
         datasets=[] if benchmark else split_names(dataset),
         methods=split_names(method),
         backbones=split_names(backbone),
@@ -198,10 +201,12 @@ def emit_tables(tables: list[Table], form: Format, as_json: bool, output: Path |
 
 
 def _tell_hidden(found: Sequence[Result], chosen: Sequence[Result]) -> None:
-    """Say on stderr that searches on validation stand beside what is shown."""
+    """Say on stderr what stands beside what is shown: searches on validation, means over folds."""
     searches = sum(not r["spec"].get("held_out", True) for r in found)
     if searches and all(r["spec"].get("held_out", True) for r in chosen):
         errors.print(f"searches on validation that are not shown: {searches} (see them with --validation)", style="dim")
+    for n in sorted({r["folds"]["n"] for r in chosen if "folds" in r and "folds" not in r["spec"]}):
+        errors.print(f"figures are those of the whole test part; means over {n} folds of it: --folds {n}", style="dim")
 
 
 def split_names(text: str) -> list[str]:

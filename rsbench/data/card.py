@@ -45,6 +45,7 @@ class DatasetCard:
         shards: dataset repository on the Hugging Face hub whose webdataset shards are streamed; empty for the others.
         samples: images taken from the shards where the user does not say.
         natural_noise: its pairs come noisy, so that without injected noise its kind is ``real``, not ``none``.
+        folds: equal runs of test images over which papers average, beside the whole test part (COCO 1K: 5).
     """
 
     name: str
@@ -62,6 +63,7 @@ class DatasetCard:
     shards: str = ""
     samples: int = 0
     natural_noise: bool = False
+    folds: int = 1
     licence: str = "not stated"
     paper: str = ""
     source: str = ""

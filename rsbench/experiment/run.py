@@ -33,6 +33,7 @@ from rsbench.noise.index import NoiseIndex, known_mismatches, realised
 from rsbench.noise.make import make_index
 from rsbench.noise.pseudo_match_store import list_facts
 from rsbench.progress import Progress, silent
+from rsbench.registry import DATASETS
 from rsbench.results.heartbeat import Heart
 from rsbench.results.ranks import RANKS
 from rsbench.results.schema import SCHEMA_VERSION, Result
@@ -43,7 +44,7 @@ from rsbench.training.cost import forget_peak, peak_mb
 from rsbench.training.device import choose_device, resident
 from rsbench.training.loop import Hooks, Tick, Trainer
 from rsbench.training.pairs import TrainingPairs
-from rsbench.training.scoring import ranked, score_part
+from rsbench.training.scoring import ranked, retrieval, score_part
 from rsbench.training.torchrun import place
 from rsbench.training.tune import augmentation_of
 from rsbench.training.world import current
@@ -240,13 +241,16 @@ class _Run:
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # equal results need one thread per process
 
-    def _ranked(self, method: Method, part: str) -> tuple[Metrics, Ranks]:
+    def _ranked(self, method: Method, part: str, folds: int = 1) -> tuple[Metrics, Ranks, Metrics | None]:
+        """Figures of a part, the ranks behind them and, for several folds, the means over these."""
+
         def ranking(what: str, done: int, total: int) -> None:
             if done < total:
                 self._show(replace(self.at, doing=f"{what} {part} {done:,}/{total:,}"))
 
         args = (method, self.inputs, self.dataset, self.spec.split, part, self.device, self.spec.precision)
-        return ranked(score_part(*args), ranking)
+        scores = score_part(*args)
+        return *ranked(scores, ranking), retrieval(scores, folds) if folds > 1 else None
 
     def _tick(self, tick: Tick) -> None:
         self.at = tick
@@ -308,8 +312,8 @@ class _Run:
         peak = peak_mb(self.device)
         self.folder.write_history(state.history)
         evaluated = time.monotonic()
-        test = self._test(trainer)
-        tested = time.monotonic() - evaluated
+        tested = self._test(trainer)
+        testing = time.monotonic() - evaluated
         if self.options.keep_weights:
             write_tensors(self.folder.weights, method.state_dict())
         last = len(state.history) - 1
@@ -343,26 +347,37 @@ class _Run:
                 "train": round(sum(state.seconds), 3),
                 "evaluate": round(time.monotonic() - evaluated, 3),
                 "total": round(time.monotonic() - self.started, 3),
-                "test": round(tested, 3),
+                "test": round(testing, 3),
                 "epochs": state.laps,
             },
             "environment": {**environment(self.device), "memory_peak_mb": peak, "world_size": self.world.size},
         }
-        if test:
-            result["test"] = test
+        result.update(tested)
         return result
 
-    def _test(self, trainer: Trainer) -> dict[str, Metrics]:
+    def _test(self, trainer: Trainer) -> Result:
         """Read the test part once: the last epoch's weights, then the best epoch's, which stay loaded."""
-        method, held_out = trainer.method, self.spec.held_out
-        last = self._ranked(method, "test") if held_out else None
+        method, folds = trainer.method, self._folds(trainer) if self.spec.held_out else 1
+        last = self._ranked(method, "test", folds) if self.spec.held_out else None
         trainer.load_best()
         if last is None:
             return {}
         same = trainer.state.best_epoch == len(trainer.state.history) - 1
-        best, ranks = last if same else self._ranked(method, "test")
-        write_tensors(self.folder.path / RANKS, {"i2t": ranks.i2t.int(), "t2i": ranks.t2i.int()})
-        return {"best": best, "last": last[0]}
+        best = last if same else self._ranked(method, "test", folds)
+        write_tensors(self.folder.path / RANKS, {"i2t": best[1].i2t.int(), "t2i": best[1].t2i.int()})
+        found: Result = {"test": {"best": best[0], "last": last[0]}}
+        if folds > 1:
+            found["folds"] = {"n": folds, "best": best[2], "last": last[2]}
+        return found
+
+    def _folds(self, trainer: Trainer) -> int:
+        """Folds over which papers average on this dataset; 1 where missing images leave them unequal."""
+        folds: int = DATASETS.load(self.spec.dataset).folds
+        images = len(self.dataset.splits[self.spec.split]["test"])
+        if images % folds:
+            trainer.warn(f"no means over {folds} folds: the test part has {images:,} images, which do not divide")
+            return 1
+        return folds
 
     def _dataset_facts(self) -> dict[str, Any]:
         split = self.dataset.splits[self.spec.split]

@@ -137,9 +137,13 @@ def _departures(ours: Ours, slot: Slot) -> list[tuple[str, str]]:
     different = [(name, f"ours {a}, published {b}") for name, a, b in found if a != b]
     if base_of(key.dataset) == own_dataset(slot.row.dataset):
         different = [("training set" if n == "dataset" else n, words) for n, words in different]
-    if slot.row.dataset != own_dataset(slot.row.dataset):
-        different.append(("test set", f"published figures are those of {slot.row.dataset}"))
+    if key.folds != wanted.folds:
+        different.append(("test set", f"ours {_test_set(key.folds)}, published {_test_set(wanted.folds)}"))
     return different
+
+
+def _test_set(folds: int) -> str:
+    return "the whole part" if folds == 1 else f"means over {folds} folds of it"
 
 
 def _words(seeds: Sequence[int]) -> str:

@@ -66,7 +66,8 @@ def build_tables(
 def title_of(key: TableKey) -> str:
     """What the runs of a table share, in one line."""
     noise = "no noise" if key.noise is None else f"{key.noise[0]} noise per {key.noise[1]} ({key.noise[2]})"
-    part = "test" if key.held_out else "VALIDATION ONLY (search runs, no test numbers)"
+    test = "test" if key.folds == 1 else f"test, means over {key.folds} folds"
+    part = test if key.held_out else "VALIDATION ONLY (search runs, no test numbers)"
     return f"{key.dataset}, split {key.split}, {noise}, recipe {key.recipe}: {part}"
 
 

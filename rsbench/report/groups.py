@@ -20,6 +20,8 @@ class TableKey(NamedTuple):
     recipe: str
     selection: str
     held_out: bool
+    folds: int
+    """Folds of the test part whose figures are averaged; 1 for the whole part."""
     noise: tuple[str, str, str] | None
     """Kind, unit, source; None for clean runs before they join their noisy neighbours."""
 
@@ -56,7 +58,7 @@ class Group:
 
 NOISE_FILE = "noise_sha256"
 _NAMED = {"dataset", "fingerprint", "split", "held_out", "method", "variant", "backbone", "weights", "tuning", "seed"}
-_NAMED |= {"noise.kind", "noise.unit", "noise.source", "noise.rate", "recipe.name", "recipe.selection"}
+_NAMED |= {"folds", "noise.kind", "noise.unit", "noise.source", "noise.rate", "recipe.name", "recipe.selection"}
 _NOISE_FILE_FIELDS = {"noise.seed", NOISE_FILE}
 
 UNPOOLABLE = {
@@ -115,6 +117,7 @@ def table_key(spec: Mapping[str, Any]) -> TableKey:
         recipe=str(recipe.get("name", "")),
         selection=str(recipe.get("selection", "")),
         held_out=bool(spec.get("held_out", True)),
+        folds=int(spec.get("folds", 1)),
         noise=None if clean else (str(noise["kind"]), str(noise["unit"]), str(noise["source"])),
     )
 
@@ -135,7 +138,7 @@ def by_table(results: Iterable[Result]) -> dict[TableKey, list[Result]]:
 
 def _order(key: TableKey) -> tuple[object, ...]:
     """Test tables before validation tables of the same dataset."""
-    return (key.dataset, not key.held_out, key[1:-2], key.noise or ())
+    return (key.dataset, not key.held_out, key[1:-1], key.noise or ())
 
 
 def row_key(spec: Mapping[str, Any]) -> RowKey:

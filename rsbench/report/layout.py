@@ -19,6 +19,7 @@ from rsbench.report.beside import (
     reasons,
 )
 from rsbench.report.build import METRICS, metric_cell
+from rsbench.report.folds import over_folds
 from rsbench.report.groups import Group, row_key, table_key
 from rsbench.report.notes import doubts
 from rsbench.report.published import DIFFERENCE, DIFFERS, MARKS, PUBLISHED_MR, noise_word, spread_note
@@ -41,8 +42,8 @@ def layout_table(
         notes: what else a reader must know.
         pool: settings that are averaged over although they differ.
     """
-    groups = ours_of(results, pool)
-    pairs = [[pair(o, slot) for o in groups if fits(o, slot)] for slot in slots]
+    groups = {n: ours_of(over_folds(results, n), pool) for n in {s.wanted.folds for s in slots}}
+    pairs = [[pair(o, slot) for o in groups[slot.wanted.folds] if fits(o, slot)] for slot in slots]
     found = list({id(p.ours): p.ours for some in pairs for p in some}.values())
     facts = [_facts(o) for o in found]
     varying = [n for n in dict.fromkeys(n for f in facts for n in f) if len({repr(f.get(n)) for f in facts}) > 1]

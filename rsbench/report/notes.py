@@ -29,7 +29,7 @@ def _provenance(key: TableKey, groups: Sequence[Group], runs: Sequence[Result]) 
     sizes = _distinct(str(r.get("dataset", {}).get("parts", {}).get(part, "?")) for r in runs)
     found = [
         f"dataset {key.dataset}, fingerprint {key.fingerprint[:12] or 'not recorded'}, split {key.split}, "
-        f"{part} part of {sizes} images"
+        f"{part} part of {sizes} images" + (f", means over {key.folds} equal folds of it" if key.folds > 1 else "")
     ]
     if len({g.key[2:] for g in groups}) == 1:
         first = groups[0].key

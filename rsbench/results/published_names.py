@@ -24,6 +24,7 @@ class Counterpart:
         method: ``name`` or ``name:variant``.
         backbone: our name, as printed where we have none; empty where the paper states none for the row.
         seeds: run seeds, as far as they are known.
+        folds: of the test part, over which the figures are averaged.
     """
 
     dataset: str
@@ -33,6 +34,7 @@ class Counterpart:
     method: str
     backbone: str
     seeds: tuple[int, ...]
+    folds: int = 1
 
 
 @functools.cache
@@ -69,6 +71,7 @@ def counterpart(row: PublishedRow) -> Counterpart:
         method=_method(row, known),
         backbone=printed or known.get("backbone", paper.get("backbone", "")),
         seeds=tuple(paper["seeds"]),
+        folds=names()["folds"].get(row.dataset, 1),
     )
 
 

@@ -33,6 +33,8 @@ class Result(TypedDict, total=False):
     """``best`` and ``last`` epoch."""
     test: dict[str, Metrics]
     """``best`` and ``last`` epoch; read once at the end; absent for searches on validation."""
+    folds: dict[str, Any]
+    """``n`` and the means of ``best`` and ``last`` over n folds of the test part; only where papers report them."""
     detection: dict[str, Detection]
     """``best`` and ``last`` epoch; absent where no pair is mismatched, or no truth is known."""
     warnings: list[str]

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from rsbench.backbones.cards.openclip import OPENCLIP
 from rsbench.cli.app import main
+from rsbench.data.sets.toy import CARD as TOY
 from rsbench.results.store import RunFolder
 
 QUICK = ["--set", "recipe.epochs=2", "--set", "recipe.validate_every=2"]
@@ -117,6 +118,26 @@ def test_eval_in_folds_and_on_other_parts(grid, capsys, data_root):
         found[" ".join(words)] = json.loads(capsys.readouterr().out)[0]["metrics"]["mr"]
     assert found["--folds 5"] > found[""], "100 candidates are easier than 500"
     assert found["--part val"] != found[""]
+
+
+def test_a_dataset_that_papers_score_over_folds(capsys, tmp_path, data_root, monkeypatch):
+    monkeypatch.setattr("rsbench.data.sets.toy.CARD", dataclasses.replace(TOY, folds=5))
+    words = ["--dataset", "toy", "--method", "infonce", "--noise", "0", "--seeds", "1", *QUICK]
+    words += ["--out", str(tmp_path), "--root", str(data_root), "--jobs", "1"]
+    assert main(["run", *words]) == 0
+    (name,) = hashes(tmp_path)
+    result = RunFolder(tmp_path, name).read_result()
+    capsys.readouterr()
+    assert main(["eval", str(tmp_path / name), "--folds", "5", "--root", str(data_root), "--json"]) == 0
+    assert result["folds"]["n"] == 5
+    assert result["folds"]["best"] == json.loads(capsys.readouterr().out)[0]["metrics"]
+    assert result["folds"]["last"]["mr"] > result["test"]["last"]["mr"], "100 candidates are easier than 500"
+
+    monkeypatch.setattr("rsbench.data.sets.toy.CARD", dataclasses.replace(TOY, folds=7))
+    assert main(["run", *words, "--overwrite", "always"]) == 0
+    result = RunFolder(tmp_path, name).read_result()
+    assert "folds" not in result
+    assert any("no means over 7 folds: the test part has 500 images" in w for w in result["warnings"])
 
 
 def test_validation_only_never_reads_the_test_part(capsys, tmp_path, data_root, monkeypatch):

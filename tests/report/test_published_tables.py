@@ -8,12 +8,13 @@ import math
 from dataclasses import replace
 
 import pytest
-from synthetic_results import result_of, spec_of
+from synthetic_results import figures, result_of, spec_of
 
 from rsbench.errors import UnknownNameError, UsageError
 from rsbench.report import latex
 from rsbench.report.beside import base_of, slot_of
 from rsbench.report.build import build_tables
+from rsbench.report.folds import over_folds
 from rsbench.report.formats import render
 from rsbench.report.layout import layout_table
 from rsbench.report.published import Filter, beside, browse, noise_word, published_tables
@@ -286,11 +287,26 @@ def test_layout_of_a_table_with_sums_compares_sums():
 
 def test_folds_are_no_whole_test_set():
     (slot,) = published("srem-table1", dataset="coco1k", noise=0.4, method="srem")
-    mine = [
-        result_of(spec_of("srem", 0.4, 0, dataset="coco", split="official", backbone="regions", recipe=PAPER), 80.0)
-    ]
-    found = cells(layout_table("ours", [slot], mine))
+    spec = spec_of("srem", 0.4, 0, dataset="coco", split="official", backbone="regions", recipe=PAPER)
+    found = cells(layout_table("ours", [slot], [result_of(spec, 60.0)]))
     assert (found["differs_in"].text, found["difference"].text) == ("test set", "—")
+    both = result_of(spec, 60.0, folds={"n": 5, "best": figures(80.0), "last": figures(79.0)})
+    found = cells(layout_table("ours", [slot], [both]))
+    assert (found["differs_in"].text, found["rsum"].text) == ("", "480.00")
+    assert found["difference"].text == f"rSum {480.0 - float(slot.row.printed['rsum']):+.2f}"
+
+
+def test_each_row_of_one_run_beside_the_published_rows_of_its_own_test_set():
+    spec = spec_of("recon", 0.2, 0, dataset="coco", split="official", backbone="regions", recipe=PAPER)
+    both = result_of(spec, 60.0, folds={"n": 5, "best": figures(80.0), "last": figures(79.0)})
+    printed = {1: ("ReCon table 3,", 60.0), 5: ("ReCon table 2,", 80.0)}
+    for n, (name, mr) in printed.items():
+        table = table_beside(over_folds([both], n))
+        assert ("means over 5 folds" in table.title) == (n == 5)
+        (row,) = table.rows
+        found = {c.key: cell.text for c, cell in zip(table.columns, row.cells, strict=True)}
+        assert found["source"].startswith(name) and "test set" not in found["differs_in"]
+        assert found["mr"] == f"{mr:.2f}"
 
 
 def test_marks_reach_a_csv():

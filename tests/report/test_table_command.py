@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import typer
-from synthetic_results import result_of, spec_of, write
+from synthetic_results import figures, result_of, spec_of, write
 from typer.testing import CliRunner
 
 from rsbench.cli.app import main
@@ -38,6 +38,18 @@ def test_every_format(tmp_path, results):
     ):
         assert sign in call(folder, "--format", form)
     assert len(json.loads(call(folder, "--json"))[0]["rows"]) == 4
+
+
+def test_one_run_on_the_whole_test_part_and_over_folds(tmp_path):
+    spec = spec_of(dataset="coco", split="official", backbone="regions")
+    over = {"n": 5, "best": figures(80.0), "last": figures(79.0)}
+    folder = write(tmp_path, result_of(spec, 60.0, folds=over), result_of(spec_of(), 20.0))
+    found = {n: call(folder, *words) for n, words in ((1, []), (5, ["--folds", "5"]))}
+    assert "60.00" in found[1] and "80.00" not in found[1]
+    assert "80.00" in found[5] and "60.00" not in found[5] and "means over 5 equal folds" in " ".join(found[5].split())
+    assert "20.00" in found[1] and "20.00" in found[5], "a dataset without folds stays as it is"
+    with pytest.raises(UsageError, match=r"--folds 3: no run was scored over 3 folds; these results have 1, 5\."):
+        call(folder, "--folds", "3")
 
 
 def test_filters_orders_and_output(tmp_path, results):

@@ -22,6 +22,7 @@ CARD = DatasetCard(
     splits=("official",),
     backbone="regions",
     tuning="full",
+    folds=5,
     assets=(
         Asset(f"{_PICTURES}/train2014.zip", "train2014.zip"),
         Asset(f"{_PICTURES}/val2014.zip", "val2014.zip"),
@@ -31,7 +32,7 @@ CARD = DatasetCard(
     source="region package coco_precomp: the README of kuanghuei/SCAN; pictures: cocodataset.org",
     notes=(
         "113,287 / 1,000 / 5,000 images: of the 5,000 validation images the first 1,000, as the published codes do",
-        "runs report the full 5,000 test images (5K); the mean over five folds (1K): rsbench eval RUN --folds 5",
+        "runs report the full 5,000 test images (5K) and the mean over five folds (1K): rsbench table --folds 5",
         "images with more than five captions keep the first five, as the region package does",
         "the download has the pictures; for region features: --source coco_precomp",
         "published noise files count rows in the order of the region package, not of the caption JSON",
