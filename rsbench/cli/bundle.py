@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rsbench.cli.console import console, errors, progress_bar
-from rsbench.cli.table import DEFAULT
+from rsbench.cli.emit import DEFAULT
 from rsbench.errors import UsageError
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rsbench.cli import filters
-from rsbench.cli.table import DEFAULT, Format, emit_tables, one_format, split_names
+from rsbench.cli.emit import DEFAULT, Format, emit_tables, one_format
+from rsbench.cli.filters import split_names
 from rsbench.errors import UsageError
 
 if TYPE_CHECKING:

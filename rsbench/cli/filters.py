@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsbench.cli.table import split_names
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,12 +22,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")]
 
 
-def chosen(results: Sequence[Result], methods: Sequence[str] = (), **filters: str) -> list[Result]:
+def chosen(
+    results: Sequence[Result], methods: Sequence[str] = (), validation: bool | None = None, **filters: str
+) -> list[Result]:
     """Results that match every filter.
 
     Args:
         results: what to choose from.
         methods: ``srem`` (all its variants) or ``srem:variant``.
+        validation: as for ``select``.
         filters: further filters of ``select`` as comma lists.
 
     Raises:
@@ -38,4 +39,10 @@ def chosen(results: Sequence[Result], methods: Sequence[str] = (), **filters: st
     """
     from rsbench.report.select import select
 
-    return select(results, methods=methods, **{name: split_names(text) for name, text in filters.items()})  # type: ignore[arg-type]
+    lists = {name: split_names(text) for name, text in filters.items()}
+    return select(results, methods=methods, validation=validation, **lists)
+
+
+def split_names(text: str) -> list[str]:
+    """``a,b,c`` without empty items."""
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from rsbench.cli.table import Format, emit_tables, one_format, split_names
+from rsbench.cli.emit import Format, emit_tables, one_format
+from rsbench.cli.filters import split_names
 from rsbench.errors import UsageError
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rsbench.cli.console import console, errors, progress_bar
-from rsbench.cli.table import DEFAULT
+from rsbench.cli.emit import DEFAULT
 
 
 class Pictures(StrEnum):

@@ -92,7 +92,7 @@ def _print(now: Status) -> None:
 
 def _print_tables(now: Status) -> None:
     """The grid's tables, as ``rsbench table`` prints them."""
-    from rsbench.cli.table import Format, emit_tables
+    from rsbench.cli.emit import Format, emit_tables
     from rsbench.report.build import build_tables
     from rsbench.results.frame import read_result
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rsbench.cli import filters
 from rsbench.cli.console import console, errors
+from rsbench.cli.emit import DEFAULT, Format, emit_tables, one_format
+from rsbench.cli.filters import split_names
 from rsbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,16 +20,6 @@ if TYPE_CHECKING:
     from rsbench.results.schema import Result
 
 
-class Format(StrEnum):
-    """Output formats."""
-
-    text = "text"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-    html = "html"
-
-
 def _tables(incomplete: str) -> list[str]:
     """Names of published tables, for completion."""
     from rsbench.experiment.benchmarks import benchmark_names
@@ -35,19 +27,16 @@ def _tables(incomplete: str) -> list[str]:
     return [name for name in benchmark_names() if name.startswith(incomplete)]
 
 
-DEFAULT = [Path("results")]
-
-
 def table(
     results: Annotated[list[Path], typer.Argument(help="Folders of results, searched recursively.")] = DEFAULT,
     form: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = Format.text,
-    dataset: Annotated[str, typer.Option(help="Only these datasets (comma separated).")] = "",
+    dataset: filters.Dataset = "",
     method: Annotated[str, typer.Option(help="Only these methods: srem, or srem:VARIANT.")] = "",
-    backbone: Annotated[str, typer.Option(help="Only these backbones.")] = "",
-    noise: Annotated[str, typer.Option(help="Only these noise rates, for example 0,0.4.")] = "",
-    noise_kind: Annotated[str, typer.Option(help="Only these noise kinds, beside runs without noise.")] = "",
-    noise_unit: Annotated[str, typer.Option(help="Only these noise units, beside runs without noise.")] = "",
-    recipe: Annotated[str, typer.Option(help="Only these recipes: common, paper.")] = "",
+    backbone: filters.Backbone = "",
+    noise: filters.Noise = "",
+    noise_kind: filters.NoiseKind = "",
+    noise_unit: filters.NoiseUnit = "",
+    recipe: filters.Recipe = "",
     sort: Annotated[str, typer.Option(help="Order within a rate: mr, another metric, method or backbone.")] = "mr",
     validation: Annotated[bool, typer.Option("--validation", help="Only searches on validation.")] = False,
     folds: Annotated[int, typer.Option(help="Means over so many folds of the test part, where there are: 5.")] = 1,
@@ -60,8 +49,8 @@ def table(
         typer.Option(help="Lay our runs out as this published table: rrsitr-table1.", autocompletion=_tables),
     ] = "",
     std: Annotated[bool, typer.Option("--std/--no-std", help="Show ± (in every format).")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    as_json: filters.AsJson = False,
+    output: filters.Output = None,
     curves: Annotated[
         Path | None, typer.Option(help="Write mR against noise as figures instead: FILE.png, .svg or .pdf.")
     ] = None,
@@ -70,21 +59,20 @@ def table(
     one_format(form, as_json)
     _check(published=published, benchmark=benchmark, wide=wide, validation=validation, sort=sort, rivals=rivals)
     from rsbench.report.folds import check_folds, over_folds
-    from rsbench.report.select import select
     from rsbench.results.frame import load_results
 
     found = load_results(results)
     check_folds(found, folds)
-    chosen = select(
+    chosen = filters.chosen(
         over_folds(found, folds),
-        datasets=[] if benchmark else split_names(dataset),
-        methods=split_names(method),
-        backbones=split_names(backbone),
-        recipes=split_names(recipe),
-        kinds=split_names(noise_kind),
-        units=split_names(noise_unit),
-        noise=[] if benchmark else split_names(noise),
-        validation=validation or None,
+        split_names(method),
+        validation or None,
+        datasets="" if benchmark else dataset,
+        backbones=backbone,
+        recipes=recipe,
+        kinds=noise_kind,
+        units=noise_unit,
+        noise="" if benchmark else noise,
     )
     _tell_hidden(found, chosen)
     if curves is not None:
@@ -99,16 +87,6 @@ def table(
 
         tables = beside(tables, chosen, split_names(pool))
     emit_tables(tables, form, as_json, output, std)
-
-
-def one_format(form: Format, as_json: bool) -> None:
-    """Refuse two formats at once.
-
-    Raises:
-        UsageError: ``--json`` beside another format.
-    """
-    if as_json and form is not Format.text:
-        raise UsageError(f"--json and --format {form} exclude each other; give one of them")
 
 
 def _check(*, published: bool, benchmark: str, wide: bool, validation: bool, sort: str, rivals: bool) -> None:
@@ -173,33 +151,6 @@ def _as_published(name: str, chosen: Sequence[Result], dataset: str, noise: str,
     return layout_table(title, slots, chosen, notes=notes, pool=pool)
 
 
-def emit_tables(tables: list[Table], form: Format, as_json: bool, output: Path | None, std: bool = True) -> None:
-    """Print tables, or write them to a file.
-
-    Args:
-        tables: to show.
-        form: format; the terminal's own where it is text and nothing is written.
-        as_json: JSON instead.
-        output: file, None for stdout.
-        std: with deviations.
-
-    Raises:
-        UsageError: the folder of the file is not there.
-    """
-    if not std:
-        from rsbench.report.table import without_std
-
-        tables = [without_std(t) for t in tables]
-    if form is Format.text and not as_json and output is None:
-        from rsbench.report.text import show
-
-        show(console, tables)
-        return
-    from rsbench.report.formats import render
-
-    _emit(render(tables, "json" if as_json else form.value), output)
-
-
 def _tell_hidden(found: Sequence[Result], chosen: Sequence[Result]) -> None:
     """Say on stderr what stands beside what is shown: searches on validation, means over folds."""
     searches = sum(not r["spec"].get("held_out", True) for r in found)
@@ -207,20 +158,3 @@ def _tell_hidden(found: Sequence[Result], chosen: Sequence[Result]) -> None:
         errors.print(f"searches on validation that are not shown: {searches} (see them with --validation)", style="dim")
     for n in sorted({r["folds"]["n"] for r in chosen if "folds" in r and "folds" not in r["spec"]}):
         errors.print(f"figures are those of the whole test part; means over {n} folds of it: --folds {n}", style="dim")
-
-
-def split_names(text: str) -> list[str]:
-    """``a,b,c`` without empty items."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _emit(text: str, output: Path | None) -> None:
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    if not output.parent.is_dir():
-        raise UsageError(f"there is no folder '{output.parent}' for --output; make it first: mkdir -p {output.parent}")
-    from rsbench.files import write_atomic
-
-    write_atomic(output, text.encode())
-    typer.echo(f"wrote {output}", err=True)

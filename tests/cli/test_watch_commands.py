@@ -71,7 +71,7 @@ def test_the_live_view_ends_with_the_table(tmp_path, monkeypatch):
     done(out, 1)
     terminal = Console(force_terminal=True, width=160, highlight=False, record=True, file=io.StringIO())
     monkeypatch.setattr(status_command, "console", terminal)
-    monkeypatch.setattr("rsbench.cli.table.console", terminal)
+    monkeypatch.setattr("rsbench.cli.emit.console", terminal)
     monkeypatch.setattr(status_command, "REFRESH", 0.05)
     with RunFolder(out, run.name).claimed(), Heart(run, 4, "cpu"):
 
