@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,19 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str,
     tmp = temporary(path)
     # clone: safetensors refuses tensors that share memory
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    whole = tmp / path.name  # in a folder of its own: the library writes a temporary file beside it
     try:
-        save_file(plain, tmp, metadata={"state": json.dumps(state or {})})
-        with open(tmp, "rb") as handle:
+        tmp.mkdir()
+        save_file(plain, whole, metadata={"state": json.dumps(state or {})})
+        with open(whole, "rb") as handle:
             os.fsync(handle.fileno())
-        os.replace(tmp, path)
+        os.replace(whole, path)
     except SafetensorError as error:
         if f"os error {errno.ENOSPC}" in str(error):  # a full disk is the machine's fault, not the run's
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
     finally:
-        tmp.unlink(missing_ok=True)
+        shutil.rmtree(tmp, ignore_errors=True)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

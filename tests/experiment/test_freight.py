@@ -115,9 +115,8 @@ def done(name: str, mark: str, status: str = "done") -> dict[str, object]:
 
 def test_a_result_comes_in_whole_and_never_over_a_finished_one(tmp_path):
     away, here = RunFolder(tmp_path / "away", "abc"), RunFolder(tmp_path / "here", "abc")
-    written(
-        away.path, {"log.txt": b"log", "pairs/1": b"p", "checkpoint.safetensors": b"c", ".lock": b"", ".x.1.tmp": b""}
-    )
+    left_behind = {"checkpoint.safetensors": b"c", ".lock": b"", ".x.1.tmp": b"", "pairs/.2.3.tmp/2": b""}
+    written(away.path, {"log.txt": b"log", "pairs/1": b"p", **left_behind})
     write_json(away.result, done("abc", "first"))
     written(here.path, {"checkpoint.safetensors": b"old"})
     assert take_in(pack_run(away), here)

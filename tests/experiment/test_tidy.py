@@ -25,6 +25,8 @@ def grid(out):
     (run / ".lock").touch()
     (run / "pairs").mkdir()
     (run / "pairs" / ".epoch-000.safetensors.77.8.tmp").write_bytes(b"half")
+    (run / ".weights.safetensors.77.8.tmp").mkdir()
+    (run / ".weights.safetensors.77.8.tmp" / ".tmpa1B2c3").write_bytes(b"half")
     (run / "pairs" / "epoch-000.safetensors").write_bytes(b"whole")
     failed(out, 1)
     put(out, spec_of(2), checkpoint__safetensors=b"c")
@@ -38,12 +40,14 @@ def test_what_goes_and_what_stays(tmp_path):
     before = tree(tmp_path)
     found = leftovers(tmp_path)
     gone = {"checkpoint.safetensors", "running.json", "pairs/.epoch-000.safetensors.77.8.tmp"}
+    half = f"{run.name}/.weights.safetensors.77.8.tmp"
     assert names(found, tmp_path) == sorted(
-        ["0123456789abcdef", f"{run.name}/.lock", *(f"{run.name}/{name}" for name in gone)]
+        ["0123456789abcdef", f"{run.name}/.lock", half, *(f"{run.name}/{name}" for name in gone)]
     )
     assert tree(tmp_path) == before, "looking deletes nothing"
     deleted, kept = remove(found)
-    assert (len(deleted), kept) == (5, [])
+    assert (len(deleted), kept) == (6, [])
+    gone.add(".weights.safetensors.77.8.tmp/.tmpa1B2c3")
     assert tree(tmp_path) == {k: v for k, v in before.items() if k not in {f"{run.name}/{name}" for name in gone}}
     assert not (tmp_path / "0123456789abcdef").exists()
     assert not (run / ".lock").exists()

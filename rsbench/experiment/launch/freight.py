@@ -209,9 +209,10 @@ def stow(chunks: Iterable[bytes], place: Path) -> Path:
 
 def pack_run(folder: RunFolder) -> list[bytes]:
     """The files of an ended run in chunks; lock, checkpoint and leftovers stay."""
-    names = sorted(p.relative_to(folder.path).as_posix() for p in _below(folder.path))
+    names = sorted(p.relative_to(folder.path) for p in _below(folder.path))
+    left = [n.as_posix() for n in names if not any(part.endswith(".tmp") for part in n.parts)]
     chunks: list[bytes] = []
-    pack(folder.path, [n for n in names if n not in STAYS and not n.endswith(".tmp")], chunks.append)
+    pack(folder.path, [n for n in left if n not in STAYS], chunks.append)
     return chunks
 
 
