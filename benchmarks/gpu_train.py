@@ -62,6 +62,9 @@ CASES = {
 }
 """Backbone -> tuning, weights, and the side in pixels at which it reads images, so that none are resized."""
 
+FORMS = ("eager", "compiled", "channels-last")
+"""Of the model in the bare loop; ``benchmarks/model_forms.py`` compares them."""
+
 PICTURES, WORDS, SEED, TAU = 256, 1000, 0, 0.07
 LR, BETAS, DECAY, CLIP = 1e-4, (0.9, 0.999), 0.01, 50.0
 CHECKED = 4
@@ -204,11 +207,15 @@ def new_method(work: Work) -> Method:
     return build_method("infonce", "full", {"tau": TAU}, backbone, setup).to(work.device)
 
 
-def bare(work: Work) -> Measured:
-    """The same steps with nothing around them."""
+def bare(work: Work, form: str = "eager") -> Measured:
+    """The same steps with nothing around them; ``form`` is one of ``FORMS``."""
     start_afresh(work.device)
     model = copy.deepcopy(work.backbone).to(work.device).train()
+    if form == "channels-last":
+        model.to(memory_format=torch.channels_last)
     encode_image, encode_text, _ = towers(model)
+    if form == "compiled":
+        encode_image, encode_text = torch.compile(encode_image), torch.compile(encode_text)
     learned = [p for p in model.parameters() if p.requires_grad]
     matrices, vectors = [p for p in learned if p.ndim >= 2], [p for p in learned if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}]

@@ -25,7 +25,8 @@ def load_results(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
 
     Columns: ``hash``, ``status``, ``error``; the spec (``dataset`` .. ``precision``, ``noise_*``, ``recipe``,
     ``recipe_*``, ``param_*``); facts of the method; ``best_epoch``, ``epochs``; test metrics of the best epoch under
-    their own names and of the last as ``last_*``, those on validation as ``val_*``, all in percent; ``auroc``,
+    their own names and of the last as ``last_*``, those on validation as ``val_*``, means over folds of the test part
+    as ``folds_*`` (COCO 1K), all in percent; ``auroc``,
     ``mismatched`` (share of training pairs); ``*_seconds``; ``version``. What a run does not have is missing (NaN),
     never 0.
 
@@ -65,6 +66,7 @@ def record(result: Result) -> dict[str, Any]:
         **_metrics("", test.get("best", {})),
         **_metrics("last_", test.get("last", {})),
         **_metrics("val_", result.get("val", {}).get("best", {}) if done else {}),
+        **_metrics("folds_", result.get("folds", {}).get("best", {}) if done else {}),
         "auroc": _number(detection.get("best", {}).get("auroc")),
         "mismatched": _number(noise.get("mismatched")),
         **{f"{k}_seconds": _number(v) for k, v in result.get("time", {}).items()},

@@ -12,7 +12,7 @@ import rsbench
 from rsbench.errors import DependencyError, ResultError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "report"))
-from synthetic_results import result_of, spec_of, write
+from synthetic_results import figures, result_of, spec_of, write
 
 pandas = pytest.importorskip("pandas")
 
@@ -34,6 +34,14 @@ def test_one_row_per_run(folder):
     assert (first.i2t_r10, first.last_mr, first.val_mr, first.auroc) == (26.0, 20.0, 21.0, 0.9)
     assert (first.recipe, first.recipe_epochs, first.param_tau, first.train_seconds) == ("common", 15, 0.05, 2.0)
     assert (first.noise_kind, first.noise_seed, first.mismatched, first.networks) == ("shuffle", 42, 0.396, 1)
+
+
+def test_means_over_folds_have_columns_of_their_own(tmp_path):
+    over = {"n": 5, "best": figures(80.0), "last": figures(79.0)}
+    write(tmp_path, result_of(spec_of(seed=0), 60.0, folds=over), result_of(spec_of(seed=1), 61.0))
+    frame = rsbench.load_results(tmp_path).set_index("seed")
+    assert (frame.loc[0, "mr"], frame.loc[0, "folds_mr"], frame.loc[0, "folds_i2t_r1"]) == (60.0, 80.0, 75.0)
+    assert pandas.isna(frame.loc[1, "folds_mr"])
 
 
 def test_what_is_not_there_is_missing_and_never_zero(folder):
