@@ -175,8 +175,15 @@ class Backbone(nn.Module, ABC):
         """
         raise TypeError(f"backbone '{self.card.name}' has no transformer blocks to reach")
 
+    def layers(self, modality: str) -> Sequence[nn.Module]:
+        """Parts of a tower, first to last, that can be frozen or checkpointed one by one; its ``blocks`` if it has any.
+
+        Unlike ``blocks`` they may change the shape. A tower without any gives none.
+        """
+        return self.blocks(modality) if "blocks" in self.capabilities else ()
+
     def embeddings(self, modality: str) -> Sequence[nn.Parameter]:
-        """Parameters of a tower before its first block. Needs the capability ``blocks``."""
+        """Parameters of a tower before its first layer, where it has ``layers``."""
         raise TypeError(f"backbone '{self.card.name}' does not tell its embeddings")
 
     def text_kind(self, x: Fields) -> Tensor:

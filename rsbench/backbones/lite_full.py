@@ -105,6 +105,19 @@ class LiteFull(Backbone):
         """Both towers."""
         return self.image_tower, self.text_tower
 
+    def layers(self, modality: str) -> Sequence[nn.Module]:
+        """Inverted residual blocks of EfficientNet; layers of MiniLM."""
+        tower: Any = self.image_tower if modality == "image" else self.text_tower
+        if modality == "text":
+            return list(tower.encoder.layer)
+        return [block for stage in tower.blocks for block in stage]
+
+    def embeddings(self, modality: str) -> Sequence[nn.Parameter]:
+        """Of the first convolution; of word pieces and places."""
+        image, text = self.image_tower, self.text_tower
+        parts: Any = (image.conv_stem, image.bn1) if modality == "image" else (text.embeddings,)
+        return [p for m in parts for p in m.parameters()]
+
     def facts(self) -> dict[str, Any]:
         """Hashes of the weights both towers start from."""
         return {f"{m}_weights": towers.weights_hash(m) for m in ("image", "text")}

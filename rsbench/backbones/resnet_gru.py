@@ -135,6 +135,17 @@ class ResNetGru(Backbone):
         found = self.text_head(hidden)
         return Features(pooled_words(found, kind, self.pool), found, kind, hidden)
 
+    def layers(self, modality: str) -> Sequence[nn.Module]:
+        """Residual blocks of the ResNet; none of the GRU, which starts from nothing."""
+        tower: Any = self.image_tower
+        stages = (tower.layer1, tower.layer2, tower.layer3, tower.layer4) if modality == "image" else ()
+        return [block for stage in stages for block in stage]
+
+    def embeddings(self, modality: str) -> Sequence[nn.Parameter]:
+        """Of the first convolution."""
+        tower: Any = self.image_tower
+        return [p for m in (tower.conv1, tower.bn1) for p in m.parameters()] if modality == "image" else []
+
     def width(self, modality: str) -> int:
         """Channels of the last map, or of the word states."""
         return (self.image_head if modality == "image" else self.text_head).in_features

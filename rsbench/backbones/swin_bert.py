@@ -47,7 +47,7 @@ class SwinBert(Backbone):
 
     Image: the mean of the 49 normed tokens leads them as a class token would, and is the pooled one. Text: pooled =
     [CLS]. Hidden states are the towers' outputs, last norm included. Swin's blocks work on maps and windows and do not
-    map ``[B, L, W]``, so that there are no ``blocks``.
+    map ``[B, L, W]``, so that there are ``layers`` and no ``blocks``.
 
     Random weights come with no word pieces: the words of the training captions take their place.
 
@@ -152,6 +152,19 @@ class SwinBert(Backbone):
             return bert_tower.WordPieces(self.files["tokenizer"])(texts, self.words)
         ids = word_ids(self.vocabulary, texts, self.words, ends=True)
         return ids, id_kinds(self.vocabulary, ids)
+
+    def layers(self, modality: str) -> Sequence[nn.Module]:
+        """Swin's blocks with the merging of patches between stages; BERT's layers."""
+        if modality == "text":
+            return list(self.text_tower.encoder.layer)  # type: ignore[union-attr, arg-type]
+        stages: Any = self.image_tower.layers
+        parts = (part for stage in stages for part in (stage.downsample, *stage.blocks))
+        return [part for part in parts if not isinstance(part, nn.Identity)]
+
+    def embeddings(self, modality: str) -> Sequence[nn.Parameter]:
+        """Of patches, or of word pieces and places."""
+        tower: Any = self.image_tower.patch_embed if modality == "image" else self.text_tower.embeddings
+        return list(tower.parameters())
 
     def attention_blocks(self) -> list[nn.Module]:
         """Blocks of both towers, for low-rank updates; Swin's do not map ``[B, L, W]``."""

@@ -1,9 +1,9 @@
-"""What a recipe does to a backbone before training: frozen blocks, checkpointed blocks, its pretrained parameters."""
+"""What a recipe does to a backbone before training: frozen layers, checkpointed layers, its pretrained parameters."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,43 +17,40 @@ MODALITIES = ("image", "text")
 
 
 def freeze_first(backbone: Backbone, count: int) -> None:
-    """Keep the embeddings and the first blocks of both towers as they are; their dropout stays off.
+    """Keep the embeddings and the first layers of each tower as they are; their dropout stays off.
 
     Args:
-        backbone: with the capability ``blocks``.
-        count: blocks of each tower, at least 1.
+        backbone: a tower without layers is left alone.
+        count: layers of each tower, at least 1.
 
     Raises:
-        UsageError: no blocks, or fewer than ``count``.
+        UsageError: no layers, or fewer than ``count``.
     """
-    _need_blocks(backbone, f"recipe.freeze={count}")
-    for modality in MODALITIES:
-        blocks = backbone.blocks(modality)
-        if count > len(blocks):
+    for modality, layers in _layers(backbone, f"recipe.freeze={count}").items():
+        if count > len(layers):
             raise UsageError(
                 f"recipe.freeze is {count}, but the {modality} tower of backbone '{backbone.card.name}' has "
-                f"{len(blocks)} blocks; use {len(blocks)} or less"
+                f"{len(layers)} layers; use {len(layers)} or less"
             )
         for parameter in backbone.embeddings(modality):
             parameter.requires_grad_(False)
-        for block in blocks[:count]:
-            block.requires_grad_(False)
-            _stay_in_eval(block)
+        for layer in layers[:count]:
+            layer.requires_grad_(False)
+            _stay_in_eval(layer)
 
 
-def checkpoint_blocks(backbone: Backbone) -> None:
-    """Let every block compute its insides again in the backward pass.
+def checkpoint_layers(backbone: Backbone) -> None:
+    """Let every layer compute its insides again in the backward pass.
 
-    Only the block's own ``forward`` is wrapped: hooks on it, such as adapters that last for one forward pass, run
+    Only the layer's own ``forward`` is wrapped: hooks on it, such as adapters that last for one forward pass, run
     once and outside.
 
     Raises:
-        UsageError: no blocks.
+        UsageError: no layers.
     """
-    _need_blocks(backbone, "recipe.grad_checkpoint")
-    for modality in MODALITIES:
-        for block in backbone.blocks(modality):
-            setattr(block, "forward", functools.partial(_checkpointed, block.forward))  # noqa: B010
+    for layers in _layers(backbone, "recipe.grad_checkpoint").values():
+        for layer in layers:
+            setattr(layer, "forward", functools.partial(_checkpointed, layer.forward))  # noqa: B010
 
 
 def pretrained_parameters(backbones: Iterable[Backbone]) -> set[nn.Parameter]:
@@ -74,12 +71,15 @@ def pretrained_parameters(backbones: Iterable[Backbone]) -> set[nn.Parameter]:
     return found
 
 
-def _need_blocks(backbone: Backbone, what: str) -> None:
-    if "blocks" not in backbone.capabilities:
+def _layers(backbone: Backbone, what: str) -> dict[str, Sequence[nn.Module]]:
+    """Modality -> layers of its tower, where it has any."""
+    found = {m: layers for m in MODALITIES if (layers := backbone.layers(m))}
+    if not found:
         raise UsageError(
-            f"{what} needs transformer blocks, which backbone '{backbone.card.name}' with tuning '{backbone.tuning}' "
+            f"{what} needs towers with layers, which backbone '{backbone.card.name}' with tuning '{backbone.tuning}' "
             "does not give; leave it out or choose another with --backbone"
         )
+    return found
 
 
 def _stay_in_eval(module: nn.Module) -> None:

@@ -51,9 +51,9 @@ class Recipe:
         selection: ``val_mr`` (unrounded, earliest wins) or ``val_mr_round2`` (RRSITR evaluation/evaluation.py).
         backbone_lr_scale: learning rate of pretrained parameters as a share of ``lr`` (0.01 in woodfrog/vse_infty
             train_grid_hdfs.sh, ``backbone_lr_factor``).
-        freeze: number of first transformer blocks of each tower that stay as they are, embeddings included
+        freeze: number of first layers of each tower that stay as they are, embeddings included
             (mlfoundations/open_clip ``lock``).
-        grad_checkpoint: compute the insides of transformer blocks again in the backward pass instead of keeping
+        grad_checkpoint: compute the insides of layers again in the backward pass instead of keeping
             them (Chen et al. 2016, arXiv 1604.06174); same numbers, less memory.
         ema: decay of an average of the weights over steps, which is validated and tested in their place, 0 = off
             (Polyak and Juditsky 1992; Tarvainen and Valpola 2017, arXiv 1703.01780).

@@ -9,22 +9,22 @@ from torch import nn
 
 from rsbench.backbones.augment import Augmentation
 from rsbench.backbones.base import Backbone
-from rsbench.backbones.tuning import checkpoint_blocks, freeze_first, pretrained_parameters
+from rsbench.backbones.tuning import checkpoint_layers, freeze_first, pretrained_parameters
 from rsbench.methods.base import Method
 from rsbench.training.recipe import Recipe
 
 
 def tune(method: Method, recipe: Recipe) -> None:
-    """Freeze and checkpoint the blocks of every backbone of a method as the recipe says.
+    """Freeze and checkpoint the layers of every backbone of a method as the recipe says.
 
     Raises:
-        UsageError: a backbone has no blocks to do it to.
+        UsageError: a backbone has no layers to do it to.
     """
     for backbone in backbones_of(method):
         if recipe.freeze:
             freeze_first(backbone, recipe.freeze)
         if recipe.grad_checkpoint:
-            checkpoint_blocks(backbone)
+            checkpoint_layers(backbone)
 
 
 def learning_groups(method: Method, recipe: Recipe) -> Iterable[dict[str, Any]]:

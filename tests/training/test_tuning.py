@@ -175,14 +175,14 @@ def test_frozen_blocks_keep_their_dropout_off() -> None:
 
 
 def test_more_frozen_blocks_than_there_are() -> None:
-    with pytest.raises(UsageError, match=r"recipe.freeze is 4, but the image tower of .* has 3 blocks"):
+    with pytest.raises(UsageError, match=r"recipe.freeze is 4, but the image tower of .* has 3 layers"):
         tune(made(clip()), Recipe(freeze=4))
 
 
 @pytest.mark.parametrize("recipe", [Recipe(freeze=1), Recipe(grad_checkpoint=True)])
 def test_a_backbone_without_blocks(recipe: Recipe) -> None:
     tiny = build_backbone("tiny", "full", "", {"size": 16, "width": 8, "dim": 8}, 0)
-    with pytest.raises(UsageError, match="needs transformer blocks, which backbone 'tiny' with tuning 'full'"):
+    with pytest.raises(UsageError, match="needs towers with layers, which backbone 'tiny' with tuning 'full'"):
         tune(made(tiny), recipe)
 
 
