@@ -46,17 +46,18 @@ def fetch_hub(asset: Asset, folder: Path, progress: Progress) -> Path:
 
 
 def _bar(filename: str, progress: Progress) -> Any:
-    """A bar class of the client that draws nothing and reports instead."""
+    """A bar class of the client that draws nothing and reports instead, also where the client's bars are off."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **{**kwargs, "file": io.StringIO(), "disable": False})  # type: ignore[no-untyped-call]
+            self.done = int(kwargs.get("initial", 0))  # a bar that is switched off does not count
 
         def update(self, n: float | None = 1) -> bool | None:
             shown: bool | None = super().update(n)
-            done = int(self.n)
-            progress(f"downloading {filename}", done, int(self.total or done + 1))
+            self.done += int(n or 0)
+            progress(f"downloading {filename}", self.done, int(self.total or self.done + 1))
             return shown
 
     return Bar

@@ -138,7 +138,19 @@ def hub_asset(server: Server, content: bytes | None, name: str = "a.zip") -> Ass
     return asset
 
 
-def test_a_hub_file_is_fetched_checked_and_kept(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bars", [True, False], ids=["its bars on", "its bars off"])
+def test_a_hub_file_is_fetched_checked_and_kept(server: Server, tmp_path: Path, bars: bool) -> None:
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    before = are_progress_bars_disabled()
+    (enable_progress_bars if bars else disable_progress_bars)()
+    try:
+        fetched_once(server, tmp_path)
+    finally:
+        (disable_progress_bars if before else enable_progress_bars)()
+
+
+def fetched_once(server: Server, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     asset = hub_asset(server, ZIP)
     path = download(asset, tmp_path / "d", "or", lambda *report: seen.append(report))
