@@ -1,11 +1,11 @@
 """Do ``torch.compile`` and channels-last weights make a training step shorter? Bare loops, form against eager.
 
     python benchmarks/model_forms.py --device cpu --threads 2 --batch 16 --steps 4 --warmup 2 --repeats 3 \\
-        --backbones clip-vit-b32 resnet-gru lite --out benchmarks/results/model_forms_cpu.json
+        --backbones clip-vit-b32 resnet-gru --out benchmarks/results/model_forms_cpu.json
 
 Model, batches, loss and optimizer are those of ``gpu_train.py``. ``ratio`` is the form over eager in the seconds of all
 timed steps, in interleaved pairs. Compiling happens in the steps before the clock runs and stands apart as
-``first_step_s``. The losses of the first steps must agree with eager ones.
+``first_step_s`` (short where torch finds the code of an earlier run in its cache). The losses of the first steps must agree with eager ones.
 """
 
 from __future__ import annotations
