@@ -5,7 +5,8 @@
 
 Model, batches, loss and optimizer are those of ``gpu_train.py``. ``ratio`` is the form over eager in the seconds of all
 timed steps, in interleaved pairs. Compiling happens in the steps before the clock runs and stands apart as
-``first_step_s`` (short where torch finds the code of an earlier run in its cache). The losses of the first steps must agree with eager ones.
+``first_step_s`` (short where torch finds the code of an earlier run in its cache). The losses of the first steps must
+agree with eager ones.
 """
 
 from __future__ import annotations
