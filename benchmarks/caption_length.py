@@ -8,9 +8,10 @@
     rsbench run --grid benchmarks/grids/rsicd-2k.toml --method infonce --noise 0 --out real
     python benchmarks/caption_length.py real --out benchmarks/results/caption_length_rsicd_2k.json
 
-For every run with weights below the folder: how the spread of a caption's scores depends on its number of words, how
-long the captions are that are retrieved wrongly, and the recalls as they are and after each caption's scores are
-standardised with their mean and deviation over the validation images. The last is a diagnosis, no part of a method.
+For every run with weights below the folder: how the spread of a caption's scores depends on its number of words (a full
+stop that stands apart is one), how long the captions are that are retrieved wrongly, and the recalls as they are and
+after each caption's scores are standardised with their mean and deviation over the validation images. The last is a
+diagnosis, no part of a method.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def study(run: Path, root: Path) -> dict[str, float]:
     wrong = owner[first] != torch.arange(len(ids))
     own_words = torch.zeros(len(ids)).scatter_reduce(0, owner, words, "mean", include_self=False)
     return {
+        "fewest_words": float(words.min()),
+        "most_words": float(words.max()),
         "correlation_words_spread": float(torch.corrcoef(torch.stack((words, spread)))[0, 1]),
         "wrong_first": 100 * float(wrong.float().mean()),
         "words_of_wrong_first": float(words[first[wrong]].mean()),

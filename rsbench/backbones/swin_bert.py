@@ -166,12 +166,6 @@ class SwinBert(Backbone):
         tower: Any = self.image_tower.patch_embed if modality == "image" else self.text_tower.embeddings
         return list(tower.parameters())
 
-    def attention_blocks(self) -> list[nn.Module]:
-        """Blocks of both towers, for low-rank updates; Swin's do not map ``[B, L, W]``."""
-        stages: Any = self.image_tower.layers
-        layers: Any = self.text_tower.encoder
-        return [*(block for stage in stages for block in stage.blocks), *layers.layer]
-
     def part_hash(self, part: str) -> str:
         """sha256 of the file of ``image``, ``text`` or ``tokenizer``, else ``random``."""
         return _hash(self.files[part]) if self.files else "random"

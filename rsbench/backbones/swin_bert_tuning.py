@@ -50,7 +50,8 @@ def build(tuning: str, weights: str, seed: int, **params: Any) -> Backbone:
     setup = LoraSetup(**special) if tuning == "lora" else None
     backbone = SwinBert(tuning, weights, seed, **common)
     if setup is not None:
-        add_lora([backbone.image_tower, backbone.text_tower], backbone.attention_blocks(), setup, seed)
+        layers = [*backbone.layers("image"), *backbone.layers("text")]
+        add_lora([backbone.image_tower, backbone.text_tower], layers, setup, seed)
     return backbone
 
 

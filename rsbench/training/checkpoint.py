@@ -30,7 +30,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str,
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     whole = tmp / path.name  # in a folder of its own: the library writes a temporary file beside it
     try:
-        tmp.mkdir()
+        tmp.mkdir(exist_ok=True)  # a killed process of the same number may have left it
         save_file(plain, whole, metadata={"state": json.dumps(state or {})})
         with open(whole, "rb") as handle:
             os.fsync(handle.fileno())

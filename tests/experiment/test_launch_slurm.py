@@ -297,8 +297,8 @@ def test_a_cancelled_task_and_a_dead_front_node_on_a_real_node(node, whole, data
 
     monkeypatch.setattr(slurm, "submit", counted)
     (name,) = [p.name for p in (tmp_path / ".slurm").iterdir()]
-    running = subprocess.check_output(["squeue", "--noheader", "--format", "%j"], text=True).split()
-    assert name in running, "the folder has the name of the job; one of another test may be on its way out"
+    asked = ["squeue", "--noheader", "--states", "pending,running", "--format", "%j"]  # none on its way out
+    assert subprocess.check_output(asked, text=True).split() == [name], "the folder has the name of the job"
     told: list[str] = []
 
     def cancel(*tick: object) -> None:

@@ -50,6 +50,8 @@ def test_one_run_on_the_whole_test_part_and_over_folds(tmp_path):
     assert "20.00" in found[1] and "20.00" in found[5], "a dataset without folds stays as it is"
     with pytest.raises(UsageError, match=r"--folds 3: no run was scored over 3 folds; these results have 1, 5\."):
         call(folder, "--folds", "3")
+    with pytest.raises(UsageError, match="own test set: drop --folds"):
+        call(folder, "--folds", "5", "--benchmark", "srem-table1")
 
 
 def test_filters_orders_and_output(tmp_path, results):

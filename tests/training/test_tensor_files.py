@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from rsbench.files import sweep
+from rsbench.files import sweep, temporary
 from rsbench.training import checkpoint
 from rsbench.training.checkpoint import read_tensors, write_tensors
 
@@ -41,6 +41,16 @@ def test_what_a_killed_writer_leaves_is_swept_and_the_old_file_stays(tmp_path: P
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     tensors, state = read_tensors(path)
     assert tensors["a"].tolist() == [1.0, 1.0, 1.0] and state == {"epoch": 3}
+
+
+def test_a_leftover_of_the_same_process_number_is_in_nobodys_way(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    left = temporary(path)
+    left.mkdir()
+    (left / path.name).write_bytes(b"half")
+    write_tensors(path, NEW)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert read_tensors(path)[0]["a"].tolist() == [2.0, 2.0, 2.0]
 
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
